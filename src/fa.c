@@ -1,0 +1,47 @@
+/*
+ * fa.c
+ *		Filling in errors; see fa.h for the convention.
+ */
+#include "fa.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+fa_status
+fa_fail(fa_error *error, fa_status status, const char *message, ...)
+{
+	va_list arguments;
+
+	error->status = status;
+	error->detail[0] = '\0';
+	va_start(arguments, message);
+	vsnprintf(error->message, sizeof(error->message), message, arguments);
+	va_end(arguments);
+	return status;
+}
+
+fa_status
+fa_detail(fa_error *error, const char *detail, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, detail);
+	vsnprintf(error->detail, sizeof(error->detail), detail, arguments);
+	va_end(arguments);
+	return error->status;
+}
+
+fa_status
+fa_no_memory(fa_error *error, size_t bytes)
+{
+	fa_fail(error, FA_NO_MEMORY, "out of memory");
+	return fa_detail(error, "Failed on a request of %zu bytes.", bytes);
+}
+
+fa_status
+fa_check_interrupt(const fa_interrupt *interrupt, fa_error *error)
+{
+	if (interrupt != NULL && interrupt->should_stop(interrupt->argument))
+		return fa_fail(error, FA_INTERRUPTED, "interrupted");
+	return FA_OK;
+}

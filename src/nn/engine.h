@@ -1,0 +1,122 @@
+/*
+ * engine.h
+ *		The one interface between networks and hardware: a table of functions.
+ *		Today one engine fills it, `cpu` on oneDNN; `cuda` and `service` follow.
+ *
+ * Three opaque things. An engine is a device. A model is a network with its
+ * weights on that device, packed once in one precision; it compiles itself for
+ * a batch and image size when it first meets them and keeps a few of those. A
+ * trainer is a network with master weights, gradients and optimiser state.
+ *
+ * None of them is thread-safe; each belongs to one thread at a time. Batches
+ * everywhere: a single photo is a batch of one.
+ */
+#ifndef FA_ENGINE_H
+#define FA_ENGINE_H
+
+#include "net.h"
+#include "weights.h"
+
+typedef enum fa_precision
+{
+	FA_PRECISION_AUTO, /* the fastest that the device runs natively: bf16, else fp32 */
+	FA_PRECISION_FP32,
+	FA_PRECISION_BF16
+} fa_precision;
+
+typedef struct fa_engine fa_engine;
+typedef struct fa_model fa_model;
+typedef struct fa_trainer fa_trainer;
+
+/* A batch of images of one size: uint8 R G B, NHWC, rows without gaps. */
+typedef struct fa_batch
+{
+	int count, height, width;
+	const uint8_t *pixels; /* count * height * width * 3 */
+} fa_batch;
+
+typedef enum fa_batch_norm_mode
+{
+	FA_BATCH_NORM_TRAINING, /* statistics of the batch; running statistics follow */
+	FA_BATCH_NORM_FROZEN    /* running statistics; weight and bias still train */
+} fa_batch_norm_mode;
+
+typedef struct fa_trainer_options
+{
+	int count, height,
+		width;              /* the batch that a step takes; smaller last batches are not trained */
+	fa_precision precision; /* of activations and their gradients; master weights are fp32 */
+	fa_batch_norm_mode batch_norm;
+	float momentum;     /* of the running statistics: new = (1 - m) old + m batch; 0.01 say */
+	const float *rates; /* per operation: learning-rate factor, 0 freezes; NULL: all 1 */
+	uint64_t seed;      /* of dropout */
+} fa_trainer_options;
+
+/* One step of AdamW (Loshchilov, Hutter 2019) on all parameters, and of their moving average. */
+typedef struct fa_update
+{
+	float learning_rate, beta1, beta2, epsilon, weight_decay;
+	float clip_norm; /* gradients are scaled down to this global L2 norm; 0: never */
+	float ema_decay; /* 0: no moving average */
+	int64_t step;    /* from 1 */
+} fa_update;
+
+typedef enum fa_trainer_state
+{
+	FA_STATE_WEIGHTS, /* master weights and running statistics */
+	FA_STATE_AVERAGE, /* their exponential moving average */
+	FA_STATE_MOMENT1, /* Adam's moments, for resuming; running statistics' entries are zero */
+	FA_STATE_MOMENT2,
+	FA_STATE_GRADIENTS /* for tests */
+} fa_trainer_state;
+
+typedef struct fa_engine_interface
+{
+	const char *name; /* "cpu" */
+
+	/* threads >= 1. A message in *error says why an engine cannot be had here. */
+	fa_status (*open)(int threads, fa_engine **engine, fa_error *error);
+	void (*close)(fa_engine *engine);
+	/* Changes the number of threads of later calls. */
+	void (*set_threads)(fa_engine *engine, int threads);
+	/* What AUTO means here; a precision that the device lacks is FA_UNSUPPORTED. */
+	fa_status (*resolve_precision)(fa_engine *engine, fa_precision wanted, fa_precision *precision,
+								   fa_error *error);
+
+	/* Net and weights are copied as needed: the caller may free both afterwards. */
+	fa_status (*load)(fa_engine *engine, const fa_net *net, const fa_weights *weights,
+					  fa_precision precision, fa_model **model, fa_error *error);
+	void (*unload)(fa_model *model);
+	/*
+	 * Runs the network: outputs[i], of net.outputs[i], receives
+	 * count * height_i * width_i * channels_i floats, NHWC; a NULL outputs[i]
+	 * is not wanted. Asks interrupt between layers.
+	 */
+	fa_status (*run)(fa_model *model, const fa_batch *batch, float *const *outputs,
+					 const fa_interrupt *interrupt, fa_error *error);
+
+	/* Training: all of these or none (optional). */
+	fa_status (*trainer_open)(fa_engine *engine, const fa_net *net, const fa_weights *weights,
+							  const fa_trainer_options *options, fa_trainer **trainer,
+							  fa_error *error);
+	void (*trainer_close)(fa_trainer *trainer);
+	/* As run, in training mode (dropout, batch statistics); keeps what backward needs. */
+	fa_status (*forward)(fa_trainer *trainer, const fa_batch *batch, float *const *outputs,
+						 fa_error *error);
+	/*
+	 * gradients[i]: dLoss / d outputs[i], NULL for zero. Overwrites the parameters'
+	 * gradients. Only after forward, once.
+	 */
+	fa_status (*backward)(fa_trainer *trainer, const float *const *gradients, fa_error *error);
+	fa_status (*update)(fa_trainer *trainer, const fa_update *update, float *gradient_norm,
+						fa_error *error);
+	/* Copies a state out to (tensors are added) or in from weights, by parameter names. */
+	fa_status (*read_state)(fa_trainer *trainer, fa_trainer_state state, fa_weights *weights,
+							fa_error *error);
+	fa_status (*write_state)(fa_trainer *trainer, fa_trainer_state state, const fa_weights *weights,
+							 fa_error *error);
+} fa_engine_interface;
+
+extern const fa_engine_interface fa_cpu_engine;
+
+#endif
