@@ -20,7 +20,7 @@ UNIT_HELPERS = $(filter-out $(UNIT_SOURCES),$(wildcard test/unit/*.c))
 BUILD ?= build
 SANITIZE ?=
 WARNINGS = -Wall -Wextra -Werror
-CORE_CFLAGS = -std=gnu11 -O2 -g -fPIC -fopenmp-simd -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
+CORE_CFLAGS = -std=gnu11 -O2 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
 TRAINER_LIBS = -larchive $(CORE_LIBS)
@@ -43,10 +43,10 @@ $(CORE): $(CORE_OBJECTS)
 	ar rcs $@ $^
 
 trainer/faceattr: $(TRAINER_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
-	$(CC) $(SANITIZE) -pthread -o $@ $^ $(TRAINER_LIBS)
+	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(TRAINER_LIBS)
 
 $(BUILD)/test/unit/test_%: $(BUILD)/test/unit/test_%.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(CORE)
-	$(CC) $(SANITIZE) -pthread -o $@ $^ -lcmocka $(TRAINER_LIBS)
+	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(TRAINER_LIBS)
 
 unit: $(UNIT_TESTS)
 	@set -e; for t in $(UNIT_TESTS); do echo "$$t"; $$t; done

@@ -56,6 +56,15 @@ extern fa_status fa_no_memory(fa_error *error, size_t bytes);
 /* FA_OK, or FA_INTERRUPTED when the caller wants to stop. */
 extern fa_status fa_check_interrupt(const fa_interrupt *interrupt, fa_error *error);
 
+/* Passes a failure on, where the function owns nothing that must be freed first. */
+#define FA_TRY(call)                                                                               \
+	do                                                                                             \
+	{                                                                                              \
+		fa_status status_ = (call);                                                                \
+		if (status_ != FA_OK)                                                                      \
+			return status_;                                                                        \
+	} while (0)
+
 /* *product = a * b; false on overflow. */
 static inline bool
 fa_multiply(size_t a, size_t b, size_t *product)
