@@ -30,7 +30,7 @@
 			body(__VA_ARGS__, FA_ACT_F32);                                                         \
 	} while (0)
 
-#define BLOCK_ROWS 64	 /* rows summed in fp32 before they join a double */
+#define BLOCK_ROWS 64     /* rows summed in fp32 before they join a double */
 #define MAX_CHANNELS 4096 /* of a batch norm: checked when a network is compiled */
 
 FA_BODY float
@@ -291,8 +291,8 @@ norm_sums_body(const void *x, const void *dy, size_t rows, int channels, const f
 		for (int c = 0; c < channels; c++)
 		{
 			float normal = (load(x, r * channels + c, type) - mean[c]) * inv_std[c];
-			float g = passed(load(dy, r * channels + c, type), normal * weight[c] + bias[c],
-							 activation);
+			float g =
+				passed(load(dy, r * channels + c, type), normal * weight[c] + bias[c], activation);
 
 			d_weight[c] += g * normal;
 			d_bias[c] += g;
@@ -309,8 +309,8 @@ norm_gradient_body(const void *x, void *dy, size_t rows, int channels, const flo
 		for (int c = 0; c < channels; c++)
 		{
 			float normal = (load(x, r * channels + c, type) - mean[c]) * inv_std[c];
-			float g = passed(load(dy, r * channels + c, type), normal * weight[c] + bias[c],
-							 activation);
+			float g =
+				passed(load(dy, r * channels + c, type), normal * weight[c] + bias[c], activation);
 
 			store(dy, r * channels + c,
 				  weight[c] * inv_std[c] * (g - mean_bias[c] - normal * mean_weight[c]), type);
@@ -333,8 +333,8 @@ norm_sums(const void *x, const void *dy, size_t rows, int channels, const float 
 		  const float *inv_std, const float *weight, const float *bias, float *d_weight,
 		  float *d_bias, fa_activation activation, fa_act_type type)
 {
-	FA_BY_ACTIVATION(norm_sums_body, activation, type, x, dy, rows, channels, mean, inv_std,
-					 weight, bias, d_weight, d_bias);
+	FA_BY_ACTIVATION(norm_sums_body, activation, type, x, dy, rows, channels, mean, inv_std, weight,
+					 bias, d_weight, d_bias);
 }
 
 FA_CLONES static void
@@ -348,10 +348,10 @@ norm_gradient(const void *x, void *dy, size_t rows, int channels, const float *m
 }
 
 void
-fa_kernel_batch_norm_backward(const void *x, void *dy, size_t rows, int channels,
-							  const float *mean, const float *inv_std, const float *weight,
-							  const float *bias, fa_activation activation, bool frozen,
-							  float *d_weight, float *d_bias, fa_act_type type)
+fa_kernel_batch_norm_backward(const void *x, void *dy, size_t rows, int channels, const float *mean,
+							  const float *inv_std, const float *weight, const float *bias,
+							  fa_activation activation, bool frozen, float *d_weight, float *d_bias,
+							  fa_act_type type)
 {
 	double total_weight[MAX_CHANNELS] = {0}, total_bias[MAX_CHANNELS] = {0};
 	float mean_weight[MAX_CHANNELS], mean_bias[MAX_CHANNELS];
@@ -402,8 +402,7 @@ fa_kernel_batch_norm_backward(const void *x, void *dy, size_t rows, int channels
 }
 
 FA_BODY void
-activation_body(const void *in, void *out, size_t count, fa_activation activation,
-				fa_act_type type)
+activation_body(const void *in, void *out, size_t count, fa_activation activation, fa_act_type type)
 {
 	if (activation == FA_ACTIVATION_SIGMOID)
 		for (size_t i = 0; i < count; i++)

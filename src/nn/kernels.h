@@ -69,8 +69,8 @@ extern void fa_kernel_max_pool_backward(const void *in, const void *out, const v
 /* [n, area, channels] -> fp32 [n, channels] */
 extern void fa_kernel_average(const void *in, float *out, int n, size_t area, int channels,
 							  fa_act_type type);
-extern void fa_kernel_average_backward(const float *dy, void *dx, int n, size_t area,
-									   int channels, fa_act_type type);
+extern void fa_kernel_average_backward(const float *dy, void *dx, int n, size_t area, int channels,
+									   fa_act_type type);
 
 extern void fa_kernel_add(const void *left, const void *right, void *out, size_t count,
 						  fa_act_type type);

@@ -92,8 +92,8 @@ conv_primitive_desc(dnnl_primitive_desc_t *desc, dnnl_engine_t engine, fa_pass p
 					const conv_layouts *l, const_dnnl_primitive_attr_t attr,
 					const_dnnl_primitive_desc_t hint)
 {
-	dnnl_prop_kind_t kind = pass == FA_PASS_INFERENCE ? dnnl_forward_inference
-													  : dnnl_forward_training;
+	dnnl_prop_kind_t kind =
+		pass == FA_PASS_INFERENCE ? dnnl_forward_inference : dnnl_forward_training;
 	md_argument bias = l->has_bias ? MD(&l->bias) : NULL;
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -194,15 +194,13 @@ conv_layouts_init(conv_layouts *l, const fa_conv_spec *spec, fa_pass pass, const
 	l->strides[0] = l->strides[1] = spec->stride;
 	l->pad_begin[0] = l->pad_begin[1] = spec->pad_begin;
 	/* oneDNN wants the padding that makes the sizes agree, which may be negative */
-	l->pad_end[0] =
-		(spec->out_h - 1) * spec->stride + spec->kernel - spec->in_h - spec->pad_begin;
-	l->pad_end[1] =
-		(spec->out_w - 1) * spec->stride + spec->kernel - spec->in_w - spec->pad_begin;
+	l->pad_end[0] = (spec->out_h - 1) * spec->stride + spec->kernel - spec->in_h - spec->pad_begin;
+	l->pad_end[1] = (spec->out_w - 1) * spec->stride + spec->kernel - spec->in_w - spec->pad_begin;
 
 	status = layout_init(&l->source, 4, source, data_type(spec->source), dnnl_nhwc);
 	if (status == dnnl_success)
-		status = layout_init(&l->destination, 4, destination, data_type(spec->destination),
-							 dnnl_nhwc);
+		status =
+			layout_init(&l->destination, 4, destination, data_type(spec->destination), dnnl_nhwc);
 	if (status == dnnl_success)
 		status = layout_init(&l->bias, 1, bias, dnnl_f32, dnnl_x);
 	if (status == dnnl_success)
@@ -277,11 +275,10 @@ fa_conv_create(fa_conv *conv, dnnl_engine_t engine, fa_pass pass, const fa_conv_
 	if (status == dnnl_success)
 	{
 		conv->reference = is_reference_code(desc);
-		weights = dnnl_primitive_desc_query_md(desc,
-											   pass == FA_PASS_BACKWARD_WEIGHTS
-												   ? dnnl_query_diff_weights_md
-												   : dnnl_query_weights_md,
-											   0);
+		weights = dnnl_primitive_desc_query_md(
+			desc,
+			pass == FA_PASS_BACKWARD_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md,
+			0);
 		scratchpad = dnnl_primitive_desc_query_md(desc, dnnl_query_scratchpad_md, 0);
 		conv->weights_size = dnnl_memory_desc_get_size(weights);
 		conv->scratchpad_size = dnnl_memory_desc_get_size(scratchpad);

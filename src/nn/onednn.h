@@ -37,7 +37,8 @@ typedef enum fa_pass
 	FA_PASS_BACKWARD_WEIGHTS
 } fa_pass;
 
-/* source [n, in_h, in_w, in_c], destination [n, out_h, out_w, out_c]; a dense layer has 1 x 1 images. */
+/* source [n, in_h, in_w, in_c], destination [n, out_h, out_w, out_c]; a dense layer has 1 x 1
+ * images. */
 typedef struct fa_conv_spec
 {
 	int n, in_h, in_w, in_c, out_h, out_w, out_c;
@@ -65,8 +66,8 @@ typedef struct fa_conv
 	dnnl_memory_t source, weights, bias, destination, scratchpad;
 	fa_pass pass;
 	size_t scratchpad_size, weights_size; /* bytes */
-	fa_layout layout;					  /* of the weights, or of their gradient */
-	bool reference;						  /* oneDNN had only its slow reference code */
+	fa_layout layout;                     /* of the weights, or of their gradient */
+	bool reference;                       /* oneDNN had only its slow reference code */
 } fa_conv;
 
 extern fa_status fa_onednn_open(dnnl_engine_t *engine, dnnl_stream_t *stream, fa_error *error);
@@ -77,8 +78,7 @@ extern bool fa_onednn_has_bf16(void);
  * choice. The weights of a backward-weights pass are the fp32 gradient.
  */
 extern fa_status fa_conv_create(fa_conv *conv, dnnl_engine_t engine, fa_pass pass,
-								const fa_conv_spec *spec, const fa_layout *layout,
-								fa_error *error);
+								const fa_conv_spec *spec, const fa_layout *layout, fa_error *error);
 /* Buffers of later executions; bias may be NULL where the spec has none. */
 extern void fa_conv_bind(fa_conv *conv, const void *source, const void *weights, const void *bias,
 						 const void *destination, void *scratchpad);
@@ -97,8 +97,8 @@ typedef struct fa_reorder
 	dnnl_memory_t from, to;
 } fa_reorder;
 
-extern fa_status fa_reorder_create(fa_reorder *reorder, dnnl_engine_t engine,
-								   const fa_layout *from, const fa_layout *to, fa_error *error);
+extern fa_status fa_reorder_create(fa_reorder *reorder, dnnl_engine_t engine, const fa_layout *from,
+								   const fa_layout *to, fa_error *error);
 extern fa_status fa_reorder_execute(const fa_reorder *reorder, dnnl_stream_t stream,
 									const void *from, void *to, fa_error *error);
 extern void fa_reorder_destroy(fa_reorder *reorder);

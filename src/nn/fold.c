@@ -1,0 +1,101 @@
+/*
+ * fold.c
+ *		Batch norm folded into the convolution before it; see fold.h.
+ */
+#include "fold.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const float *
+values(const fa_weights *weights, const char *name, const char *suffix)
+{
+	char full[2 * FA_NAME_LENGTH];
+	const fa_tensor *tensor;
+
+	snprintf(full, sizeof(full), "%s.%s", name, suffix);
+	tensor = fa_weights_find(weights, full);
+	return tensor == NULL ? NULL : tensor->values;
+}
+
+/* The batch norm that reads operation index, or NULL. */
+static const fa_op *
+norm_of(const fa_net *net, int index)
+{
+	for (int i = index + 1; i < net->op_count; i++)
+		if (net->ops[i].kind == FA_OP_BATCH_NORM && net->ops[i].input[0] == index)
+			return &net->ops[i];
+	return NULL;
+}
+
+static const fa_op *
+find_op(const fa_net *net, const char *name, int *index)
+{
+	for (*index = 0; *index < net->op_count; (*index)++)
+		if (strcmp(net->ops[*index].name, name) == 0)
+			return &net->ops[*index];
+	return NULL;
+}
+
+fa_status
+fa_fold_batch_norm(const fa_net *from, const fa_weights *weights, const fa_net *to,
+				   fa_weights *folded, fa_error *error)
+{
+	fa_parameter *parameters;
+	int count;
+	fa_status status;
+
+	memset(folded, 0, sizeof(*folded));
+	FA_TRY(fa_weights_match(weights, from, true, error));
+	FA_TRY(fa_net_parameters(to, &parameters, &count, error));
+	status = FA_OK;
+	for (int i = 0; i < count && status == FA_OK; i++)
+	{
+		const fa_parameter *p = &parameters[i];
+		const fa_op *target = &to->ops[p->op];
+		int index;
+		const fa_op *source = find_op(from, target->name, &index);
+		const fa_op *norm = source == NULL ? NULL : norm_of(from, index);
+		bool is_weight = p->rank > 1;
+		const float *given =
+			source == NULL ? NULL : values(weights, source->name, is_weight ? "weight" : "bias");
+		size_t per_channel = p->count / p->shape[0];
+		fa_tensor *tensor;
+
+		status = fa_weights_add(folded, p->name, p->rank, p->shape, &tensor, error);
+		if (status != FA_OK)
+			break;
+		if (given == NULL && (is_weight || norm == NULL))
+		{
+			status = fa_fail(error, FA_INVALID, "nothing to fold into \"%s\"", p->name);
+			break;
+		}
+		for (size_t k = 0; k < p->count; k++)
+		{
+			size_t c = k / per_channel;
+			double value = given == NULL ? 0.0 : given[k];
+
+			if (norm != NULL)
+			{
+				double gain = values(weights, norm->name, "weight")[c] /
+							  sqrt(values(weights, norm->name, "running_var")[c] + norm->epsilon);
+
+				if (!is_weight)
+					value = values(weights, norm->name, "bias")[c] -
+							values(weights, norm->name, "running_mean")[c] * gain + value * gain;
+				else
+					value *= gain;
+			}
+			tensor->values[k] = (float) value;
+		}
+	}
+	for (int i = 0; i < weights->metadata_count && status == FA_OK; i++)
+		status =
+			fa_weights_set(folded, weights->metadata[i].key, weights->metadata[i].value, error);
+	free(parameters);
+	if (status != FA_OK)
+		fa_weights_free(folded);
+	return status;
+}
