@@ -1,0 +1,104 @@
+/*
+ * cpu_engine.c
+ *		The CPU engine: opening it, threads, precisions, and its table of functions.
+ */
+#include "cpu.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+static fa_status
+cpu_open(int threads, fa_engine **engine, fa_error *error)
+{
+	fa_engine *opened = calloc(1, sizeof(fa_engine));
+
+	*engine = NULL;
+	if (opened == NULL)
+		return fa_no_memory(error, sizeof(fa_engine));
+	opened->threads = threads < 1 ? 1 : threads;
+	if (fa_onednn_open(&opened->dnnl, &opened->stream, error) != FA_OK)
+	{
+		free(opened);
+		return error->status;
+	}
+	*engine = opened;
+	return FA_OK;
+}
+
+static void
+cpu_close(fa_engine *engine)
+{
+	if (engine == NULL)
+		return;
+	dnnl_stream_destroy(engine->stream);
+	dnnl_engine_destroy(engine->dnnl);
+	free(engine->arena);
+	free(engine);
+}
+
+static void
+cpu_set_threads(fa_engine *engine, int threads)
+{
+	engine->threads = threads < 1 ? 1 : threads;
+}
+
+void
+fa_cpu_use_threads(const fa_engine *engine)
+{
+	omp_set_num_threads(engine->threads);
+}
+
+static fa_status
+cpu_resolve_precision(fa_engine *engine, fa_precision wanted, fa_precision *precision,
+					  fa_error *error)
+{
+	(void) engine;
+	if (wanted == FA_PRECISION_BF16 && !fa_onednn_has_bf16())
+	{
+		fa_fail(error, FA_UNSUPPORTED, "this processor does not compute in bf16");
+		return fa_detail(error, "AVX512_BF16 is missing or switched off.");
+	}
+	*precision = wanted;
+	if (wanted == FA_PRECISION_AUTO)
+		*precision = fa_onednn_has_bf16() ? FA_PRECISION_BF16 : FA_PRECISION_FP32;
+	return FA_OK;
+}
+
+void *
+fa_aligned(size_t bytes)
+{
+	return bytes > SIZE_MAX - 64 ? NULL : aligned_alloc(64, (bytes + 64) / 64 * 64);
+}
+
+fa_status
+fa_net_copy(fa_net *to, const fa_net *from, fa_error *error)
+{
+	size_t bytes = from->op_count * sizeof(fa_op);
+
+	*to = *from;
+	to->op_capacity = from->op_count;
+	to->ops = malloc(bytes + 1);
+	if (to->ops == NULL)
+		return fa_no_memory(error, bytes);
+	memcpy(to->ops, from->ops, bytes);
+	return FA_OK;
+}
+
+const fa_engine_interface fa_cpu_engine = {
+	.name = "cpu",
+	.open = cpu_open,
+	.close = cpu_close,
+	.set_threads = cpu_set_threads,
+	.resolve_precision = cpu_resolve_precision,
+	.load = fa_cpu_load,
+	.unload = fa_cpu_unload,
+	.run = fa_cpu_run,
+	.trainer_open = fa_cpu_trainer_open,
+	.trainer_close = fa_cpu_trainer_close,
+	.forward = fa_cpu_forward,
+	.backward = fa_cpu_backward,
+	.update = fa_cpu_update,
+	.read_state = fa_cpu_read_state,
+	.write_state = fa_cpu_write_state,
+};
