@@ -486,7 +486,7 @@ fa_cpu_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 		   const fa_interrupt *interrupt, fa_error *error)
 {
 	fa_engine *engine = model->engine;
-	program *p;
+	program *p = NULL;
 
 	if (batch->count < 1)
 		return fa_fail(error, FA_INVALID, "a batch needs at least one image");
