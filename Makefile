@@ -20,7 +20,7 @@ UNIT_HELPERS = $(filter-out $(UNIT_SOURCES),$(wildcard test/unit/*.c))
 BUILD ?= build
 SANITIZE ?=
 WARNINGS = -Wall -Wextra -Werror
-CORE_CFLAGS = -std=gnu11 -O2 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
+CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
 TRAINER_LIBS = -larchive $(CORE_LIBS)

@@ -129,8 +129,8 @@ fa_kernel_accumulate(const void *in, void *out, size_t count, fa_act_type type)
  * such a group is a constant, so the reversal is one shuffle.
  */
 FA_BODY void
-input_body(const uint8_t *rgb, void *out, size_t pixels, bool bgr, const float *mean,
-		   const float *scale, fa_act_type type)
+input_body(const uint8_t *restrict rgb, void *restrict out, size_t pixels, bool bgr,
+		   const float *restrict mean, const float *restrict scale, fa_act_type type)
 {
 	float means[48], scales[48];
 	size_t p = 0;
@@ -172,7 +172,8 @@ fa_kernel_input(const uint8_t *rgb, void *out, size_t pixels, bool bgr, const fl
 /* ---- Batch norm and activations ---------------------------------------------- */
 
 FA_BODY void
-affine_body(const void *in, void *out, size_t rows, int channels, const float *a, const float *b,
+affine_body(const void *in, void *out, size_t rows, int channels, const float *restrict a,
+			const float *restrict b,
 			fa_activation activation, fa_act_type type)
 {
 	for (size_t r = 0; r < rows; r++)
@@ -208,7 +209,8 @@ fa_kernel_affine(const void *in, void *out, size_t rows, int channels, const flo
 }
 
 FA_BODY void
-sums_body(const void *in, size_t rows, int channels, float *sum, float *square, fa_act_type type)
+sums_body(const void *restrict in, size_t rows, int channels, float *restrict sum,
+		  float *restrict square, fa_act_type type)
 {
 	memset(sum, 0, channels * sizeof(float));
 	memset(square, 0, channels * sizeof(float));
@@ -281,9 +283,10 @@ passed(float gradient, float before, fa_activation activation)
 }
 
 FA_BODY void
-norm_sums_body(const void *x, const void *dy, size_t rows, int channels, const float *mean,
-			   const float *inv_std, const float *weight, const float *bias, float *d_weight,
-			   float *d_bias, fa_activation activation, fa_act_type type)
+norm_sums_body(const void *restrict x, const void *restrict dy, size_t rows, int channels,
+			   const float *restrict mean, const float *restrict inv_std,
+			   const float *restrict weight, const float *restrict bias, float *restrict d_weight,
+			   float *restrict d_bias, fa_activation activation, fa_act_type type)
 {
 	memset(d_weight, 0, channels * sizeof(float));
 	memset(d_bias, 0, channels * sizeof(float));
@@ -300,9 +303,10 @@ norm_sums_body(const void *x, const void *dy, size_t rows, int channels, const f
 }
 
 FA_BODY void
-norm_gradient_body(const void *x, void *dy, size_t rows, int channels, const float *mean,
-				   const float *inv_std, const float *weight, const float *bias,
-				   const float *mean_weight, const float *mean_bias, fa_activation activation,
+norm_gradient_body(const void *restrict x, void *restrict dy, size_t rows, int channels,
+				   const float *restrict mean, const float *restrict inv_std,
+				   const float *restrict weight, const float *restrict bias,
+				   const float *restrict mean_weight, const float *restrict mean_bias, fa_activation activation,
 				   fa_act_type type)
 {
 	for (size_t r = 0; r < rows; r++)
@@ -456,7 +460,7 @@ window_range(int out, int stride, int pad, int kernel, int size, int *first, int
 }
 
 FA_BODY void
-max_body(const void *in, void *out, int channels, fa_act_type type)
+max_body(const void *restrict in, void *restrict out, int channels, fa_act_type type)
 {
 	for (int c = 0; c < channels; c++)
 	{

@@ -1,0 +1,112 @@
+/*
+ * faceattr.h
+ *		What the files of this room share: settings, pipelines, the bridge over
+ *		which the core is called, and face values.
+ *
+ * Only this room includes postgres.h. The core allocates with malloc and
+ * reports errors as values; nothing here may ereport while core frames are on
+ * the stack or while a malloc'ed result has no owner: see core_call.c.
+ */
+#ifndef FACEATTR_H
+#define FACEATTR_H
+
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/tupdesc.h"
+#include "fmgr.h"
+#include "funcapi.h"
+
+#include "../face/face.h"
+
+/* --- Settings (settings.c) ----------------------------------------------------- */
+
+typedef enum BadImage
+{
+	BAD_IMAGE_ERROR,
+	BAD_IMAGE_WARNING,
+	BAD_IMAGE_IGNORE
+} BadImage;
+
+extern char *faceattr_model;
+extern int faceattr_precision; /* an fa_precision */
+extern int faceattr_threads;
+extern int faceattr_detect_size;
+extern double faceattr_min_score;
+extern int faceattr_min_face;
+extern bool faceattr_verify;
+extern int faceattr_max_pixels;
+extern int faceattr_on_bad_image; /* a BadImage */
+
+/* --- Pipelines (pipeline.c) ---------------------------------------------------- */
+
+/* What one SQL call runs with: a pipeline, and all that decides its answer. */
+typedef struct Run
+{
+	fa_pipeline *pipeline; /* the cache's */
+	fa_face_options options;
+	BadImage on_bad_image;
+} Run;
+
+/* model NULL: as the session's settings say. Else as the model's own metadata say. */
+extern Run faceattr_run(const text *model);
+
+/* --- Calling the core (core_call.c) -------------------------------------------- */
+
+typedef struct CoreCall
+{
+	fa_interrupt interrupt; /* to hand to the core */
+	fa_error error;         /* to be filled by the core */
+	sigset_t signals;       /* the backend's mask */
+	bool thrown;            /* an error waits on elog's stack until the core has returned */
+	MemoryContext context;
+} CoreCall;
+
+/* Between these two, and only there, core functions run. */
+extern void core_enter(CoreCall *call);
+/* Raises what interrupted the call, if anything did; else returns status. */
+extern fa_status core_leave(CoreCall *call, fa_status status);
+
+/*
+ * A palloc'ed copy of count * size bytes of the core's, whose malloc'ed
+ * original is freed, also when memory runs out.
+ */
+extern void *core_take(void *original, size_t count, size_t size);
+
+/* Raises an error that is not about an image: weights, settings, the machine. */
+extern void raise_core_error(const fa_error *error) pg_attribute_noreturn();
+/* An error about an image: raised, or warned of, or ignored. */
+extern void report_image_error(const fa_error *error, BadImage on_bad_image);
+
+/* --- Face values (face_type.c) ------------------------------------------------- */
+
+/* The composite type "face" in the schema of the function that runs. */
+typedef struct FaceType
+{
+	Oid oid;
+	TupleDesc desc; /* pinned until face_type_close */
+} FaceType;
+
+extern Oid face_type_oid(FunctionCallInfo fcinfo);
+extern FaceType face_type_open(FunctionCallInfo fcinfo);
+extern void face_type_close(FaceType *type);
+
+/* A face as a row; without landmarks where the image was a ready crop. */
+extern Datum face_datum(const FaceType *type, const fa_pipeline *pipeline, const fa_face *face,
+						bool landmarks);
+extern Datum face_array_datum(const FaceType *type, const fa_pipeline *pipeline,
+							  const fa_face *faces, int count);
+
+/* --- From a photo to faces (functions.c) ---------------------------------------- */
+
+typedef struct Faces
+{
+	fa_face *faces; /* palloc'ed, largest first */
+	int count;
+} Faces;
+
+/* false: a bad image was passed over. */
+extern bool find_faces(const Run *run, const bytea *image, bool classify, Faces *faces);
+
+#endif
