@@ -58,7 +58,7 @@ extern void fa_plan_free(fa_plan *plan);
 extern bool fa_is_convolution(const fa_op *op);
 extern fa_conv_spec fa_step_spec(const fa_net *net, const fa_plan *plan, const fa_step *step,
 								 const fa_shape *shapes, int count);
-extern fa_window fa_step_window(const fa_net *net, const fa_step *step, const fa_shape *shapes,
+extern fa_pool_window fa_step_window(const fa_net *net, const fa_step *step, const fa_shape *shapes,
 								int count);
 static inline size_t
 fa_shape_count(const fa_shape *shape)

@@ -440,7 +440,7 @@ take_step(fa_model *model, program *p, int index, const fa_batch *batch, fa_erro
 	size_t count = pixels * shape->channels;
 	const void *in = op->input[0] >= 0 ? tensor_of(model, p, op->input[0]) : NULL;
 	void *out = tensor_of(model, p, step->result);
-	fa_window window;
+	fa_pool_window window;
 
 	switch (op->kind)
 	{

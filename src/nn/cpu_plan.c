@@ -158,13 +158,13 @@ fa_step_spec(const fa_net *net, const fa_plan *plan, const fa_step *step, const 
 	};
 }
 
-fa_window
+fa_pool_window
 fa_step_window(const fa_net *net, const fa_step *step, const fa_shape *shapes, int count)
 {
 	const fa_op *op = &net->ops[step->op];
 	const fa_shape *in = &shapes[op->input[0]], *out = &shapes[step->op];
 
-	return (fa_window){
+	return (fa_pool_window){
 		.n = count,
 		.in_h = in->height,
 		.in_w = in->width,

@@ -453,7 +453,7 @@ step_forward(fa_trainer *t, int index, const fa_batch *batch, fa_error *error)
 	fa_act_type type = t->plan.types[step->result];
 	int n = t->options.count;
 	size_t rows = (size_t) n * shape->height * shape->width, count = rows * shape->channels;
-	fa_window window;
+	fa_pool_window window;
 
 	switch (op->kind)
 	{
@@ -610,7 +610,7 @@ step_backward(fa_trainer *t, int index, fa_error *error)
 	fa_act_type type = t->plan.types[step->result];
 	int n = t->options.count;
 	size_t rows = (size_t) n * shape->height * shape->width, count = rows * shape->channels;
-	fa_window window;
+	fa_pool_window window;
 
 	if (step->activation != FA_ACTIVATION_NONE && op->kind != FA_OP_BATCH_NORM)
 		fa_kernel_activation_backward(t->tensors[step->result], gradient, count, step->activation,

@@ -477,7 +477,7 @@ max_row(const void *in, void *out, int channels, fa_act_type type)
 }
 
 void
-fa_kernel_max_pool(const void *in, void *out, const fa_window *w, fa_act_type type)
+fa_kernel_max_pool(const void *in, void *out, const fa_pool_window *w, fa_act_type type)
 {
 #pragma omp parallel for schedule(static) collapse(2)
 	for (int n = 0; n < w->n; n++)
@@ -508,7 +508,7 @@ fa_kernel_max_pool(const void *in, void *out, const fa_window *w, fa_act_type ty
 
 void
 fa_kernel_max_pool_backward(const void *in, const void *out, const void *dy, void *dx,
-							const fa_window *w, fa_act_type type)
+							const fa_pool_window *w, fa_act_type type)
 {
 	memset(dx, 0, (size_t) w->n * w->in_h * w->in_w * w->channels * fa_act_size(type));
 	for (int n = 0; n < w->n; n++)

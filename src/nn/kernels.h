@@ -14,11 +14,11 @@
 #include "onednn.h"
 
 /* A window's geometry, as in fa_op. */
-typedef struct fa_window
+typedef struct fa_pool_window
 {
 	int n, in_h, in_w, out_h, out_w, channels;
 	int kernel, stride, pad_begin;
-} fa_window;
+} fa_pool_window;
 
 static inline size_t
 fa_act_size(fa_act_type type)
@@ -60,11 +60,11 @@ extern void fa_kernel_activation_backward(const void *y, void *dy, size_t count,
 										  fa_activation activation, fa_act_type type);
 
 /* padding never wins a maximum */
-extern void fa_kernel_max_pool(const void *in, void *out, const fa_window *window,
+extern void fa_kernel_max_pool(const void *in, void *out, const fa_pool_window *window,
 							   fa_act_type type);
 /* dx is zeroed first; the first maximum of a window receives its gradient */
 extern void fa_kernel_max_pool_backward(const void *in, const void *out, const void *dy, void *dx,
-										const fa_window *window, fa_act_type type);
+										const fa_pool_window *window, fa_act_type type);
 
 /* [n, area, channels] -> fp32 [n, channels] */
 extern void fa_kernel_average(const void *in, float *out, int n, size_t area, int channels,

@@ -1,0 +1,199 @@
+/*
+ * restore.c
+ *		Batch norm put back; see restore.h. The statistics come from running the
+ *		folded network with its convolutions as outputs, some at a time.
+ */
+#include "restore.h"
+
+#include "../src/vision/warp.h"
+#include "loader.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT_A_TIME FA_MAX_OUTPUTS
+
+typedef struct moments
+{
+	double *sum, *square; /* per channel */
+	double count;
+} moments;
+
+static bool
+is_filter(const fa_op *op)
+{
+	return op->kind == FA_OP_CONVOLUTION || op->kind == FA_OP_DEPTHWISE;
+}
+
+static void
+add_values(moments *m, const float *values, size_t rows, int channels)
+{
+	for (size_t r = 0; r < rows; r++)
+		for (int c = 0; c < channels; c++)
+		{
+			double value = values[r * channels + c];
+
+			m->sum[c] += value;
+			m->square[c] += value * value;
+		}
+	m->count += rows;
+}
+
+/* Runs all images through the network with operations first ... as outputs. */
+static fa_status
+measure(const fa_engine_interface *interface, fa_engine *engine, const fa_net *net,
+		const fa_weights *weights, const int *ops, int op_count, const fa_dataset *images,
+		int image_count, int size, moments *all, fa_error *error)
+{
+	fa_net probe = *net; /* shares the operations */
+	fa_model *model = NULL;
+	fa_shape *shapes = calloc(net->op_count, sizeof(fa_shape));
+	float *outputs[AT_A_TIME] = {NULL};
+	fa_image crop = {0};
+	fa_status status;
+
+	if (shapes == NULL)
+		return fa_no_memory(error, net->op_count * sizeof(fa_shape));
+	probe.output_count = 0;
+	for (int i = 0; i < op_count; i++)
+		fa_net_output(&probe, net->ops[ops[i]].name, ops[i]);
+	status = fa_net_shapes(net, size, size, shapes, error);
+	if (status == FA_OK)
+		status = interface->load(engine, &probe, weights, FA_PRECISION_FP32, &model, error);
+	if (status == FA_OK)
+		status = fa_image_alloc(&crop, size, size, error);
+	for (int i = 0; i < op_count && status == FA_OK; i++)
+	{
+		const fa_shape *s = &shapes[ops[i]];
+		size_t bytes = (size_t) s->height * s->width * s->channels * sizeof(float);
+
+		outputs[i] = malloc(bytes);
+		if (outputs[i] == NULL)
+			status = fa_no_memory(error, bytes);
+	}
+	for (int k = 0; k < image_count && status == FA_OK; k++)
+	{
+		/* spread over the data set */
+		const fa_sample *sample = &images->samples[(int64_t) k * images->count / image_count];
+		fa_batch batch = {1, size, size, crop.pixels};
+		fa_image chip;
+
+		if (fa_decode_sample(sample, &chip, error) != FA_OK)
+			continue;
+		status = fa_letterbox(&chip, size, size, &crop, 0, error);
+		fa_image_free(&chip);
+		if (status == FA_OK)
+			status = interface->run(model, &batch, outputs, NULL, error);
+		for (int i = 0; i < op_count && status == FA_OK; i++)
+		{
+			const fa_shape *s = &shapes[ops[i]];
+
+			add_values(&all[ops[i]], outputs[i], (size_t) s->height * s->width, s->channels);
+		}
+	}
+	for (int i = 0; i < op_count; i++)
+		free(outputs[i]);
+	fa_image_free(&crop);
+	if (model != NULL)
+		interface->unload(model);
+	free(shapes);
+	return status;
+}
+
+static const fa_tensor *
+tensor_of(const fa_weights *weights, const char *op, const char *suffix)
+{
+	char name[2 * FA_NAME_LENGTH];
+
+	snprintf(name, sizeof(name), "%s.%s", op, suffix);
+	return fa_weights_find(weights, name);
+}
+
+static fa_status
+add_vector(fa_weights *weights, const char *op, const char *suffix, int n, float **values,
+		   fa_error *error)
+{
+	char name[2 * FA_NAME_LENGTH];
+	fa_tensor *tensor;
+
+	snprintf(name, sizeof(name), "%s.bn.%s", op, suffix);
+	FA_TRY(fa_weights_add(weights, name, 1, &n, &tensor, error));
+	*values = tensor->values;
+	return FA_OK;
+}
+
+/* One filter with its batch norm, by the formula in restore.h. */
+static fa_status
+restore_filter(const fa_op *op, const fa_weights *folded, const moments *m, float epsilon,
+			   fa_weights *restored, fa_error *error)
+{
+	const fa_tensor *weight = tensor_of(folded, op->name, "weight");
+	const fa_tensor *bias = tensor_of(folded, op->name, "bias");
+	size_t per_channel = weight->count / op->channels;
+	float *gain, *shift, *running_mean, *running_var;
+	fa_tensor *filter;
+
+	FA_TRY(fa_weights_add(restored, weight->name, weight->rank, weight->shape, &filter, error));
+	FA_TRY(add_vector(restored, op->name, "weight", op->channels, &gain, error));
+	FA_TRY(add_vector(restored, op->name, "bias", op->channels, &shift, error));
+	FA_TRY(add_vector(restored, op->name, "running_mean", op->channels, &running_mean, error));
+	FA_TRY(add_vector(restored, op->name, "running_var", op->channels, &running_var, error));
+	for (int c = 0; c < op->channels; c++)
+	{
+		double mean = m->sum[c] / m->count;
+		double variance = m->square[c] / m->count - mean * mean;
+		double deviation = sqrt(fmax(variance, 1e-4)); /* a channel that is always 0 stays so */
+
+		for (size_t i = 0; i < per_channel; i++)
+			filter->values[c * per_channel + i] =
+				(float) (weight->values[c * per_channel + i] / deviation);
+		running_mean[c] = (float) ((mean - bias->values[c]) / deviation);
+		running_var[c] = 1.0f;
+		gain[c] = (float) (deviation * sqrt(1.0 + epsilon));
+		shift[c] = (float) mean;
+	}
+	return FA_OK;
+}
+
+fa_status
+fa_restore_batch_norm(const fa_engine_interface *interface, fa_engine *engine, const fa_net *from,
+					  const fa_weights *folded, const fa_net *to, const fa_dataset *images,
+					  int image_count, int size, fa_weights *restored, fa_error *error)
+{
+	moments *all = calloc(from->op_count, sizeof(moments));
+	int *filters = calloc(from->op_count, sizeof(int)), filter_count = 0;
+	float epsilon = 0;
+	fa_status status = FA_OK;
+
+	memset(restored, 0, sizeof(*restored));
+	if (all == NULL || filters == NULL)
+		status = fa_no_memory(error, from->op_count * sizeof(moments));
+	for (int i = 0; i < from->op_count && status == FA_OK; i++)
+		if (is_filter(&from->ops[i]))
+		{
+			filters[filter_count++] = i;
+			all[i].sum = calloc(2 * (size_t) from->ops[i].channels, sizeof(double));
+			all[i].square = all[i].sum + from->ops[i].channels;
+			if (all[i].sum == NULL)
+				status = fa_no_memory(error, from->ops[i].channels * sizeof(double));
+		}
+	for (int i = 0; i < to->op_count; i++)
+		if (to->ops[i].kind == FA_OP_BATCH_NORM)
+			epsilon = to->ops[i].epsilon;
+	for (int i = 0; i < filter_count && status == FA_OK; i += AT_A_TIME)
+		status = measure(interface, engine, from, folded, filters + i,
+						 filter_count - i < AT_A_TIME ? filter_count - i : AT_A_TIME, images,
+						 image_count, size, all, error);
+	for (int i = 0; i < filter_count && status == FA_OK; i++)
+		status = restore_filter(&from->ops[filters[i]], folded, &all[filters[i]], epsilon, restored,
+								error);
+	for (int i = 0; i < from->op_count && all != NULL; i++)
+		free(all[i].sum);
+	free(all);
+	free(filters);
+	if (status != FA_OK)
+		fa_weights_free(restored);
+	return status;
+}
