@@ -65,27 +65,26 @@ core_leave(CoreCall *call, fa_status status)
 	sigprocmask(SIG_SETMASK, &call->signals, NULL);
 	if (call->thrown)
 		PG_RE_THROW();
-	CHECK_FOR_INTERRUPTS();
+	if (status == FA_INTERRUPTED)
+	{
+		CHECK_FOR_INTERRUPTS();
+		elog(ERROR, "interrupted without a reason");
+	}
 	return status;
 }
 
 void *
-core_take(void *original, size_t count, size_t size)
+core_take(void *original, size_t header, size_t length)
 {
-	size_t bytes;
-	void *copy;
+	char *copy = MemoryContextAllocExtended(CurrentMemoryContext, header + length,
+											MCXT_ALLOC_NO_OOM | MCXT_ALLOC_HUGE);
 
-	if (original == NULL)
-		return NULL;
-	bytes = count * size; /* of a block that exists: no overflow */
-	copy = MemoryContextAllocExtended(CurrentMemoryContext, bytes,
-									  MCXT_ALLOC_NO_OOM | MCXT_ALLOC_HUGE);
-	if (copy != NULL)
-		memcpy(copy, original, bytes);
+	if (copy != NULL && length > 0)
+		memcpy(copy + header, original, length);
 	free(original);
 	if (copy == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
-						errdetail("Failed on request of size %zu.", bytes)));
+						errdetail("Failed on request of size %zu.", header + length)));
 	return copy;
 }
 

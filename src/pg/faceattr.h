@@ -69,10 +69,10 @@ extern void core_enter(CoreCall *call);
 extern fa_status core_leave(CoreCall *call, fa_status status);
 
 /*
- * A palloc'ed copy of count * size bytes of the core's, whose malloc'ed
- * original is freed, also when memory runs out.
+ * A palloc'ed copy of length bytes of the core's, after header bytes of room.
+ * The malloc'ed original is freed, also when memory runs out.
  */
-extern void *core_take(void *original, size_t count, size_t size);
+extern void *core_take(void *original, size_t header, size_t length);
 
 /* Raises an error that is not about an image: weights, settings, the machine. */
 extern void raise_core_error(const fa_error *error) pg_attribute_noreturn();

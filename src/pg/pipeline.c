@@ -20,43 +20,106 @@ typedef struct CachedPipeline
 {
 	struct CachedPipeline *next;
 	char *model;
-	fa_precision precision; /* as asked for */
+	char *path;             /* of the model's weights */
+	fa_pipeline *pipeline;  /* NULL: not open */
+	fa_precision precision; /* that was asked for */
 	int threads;
-	fa_pipeline *pipeline; /* NULL: the last attempt to open it failed */
 } CachedPipeline;
 
 static CachedPipeline *cache;
 
-/* Names that come with the extension; each is a weights file of the same name. */
-static const char *const shipped_models[] = {"default"};
-
-/* The one place where a name becomes weights: palloc'ed path of the model's file. */
 static char *
-model_path(const char *model, const char *directory)
-{
-	for (size_t i = 0; i < lengthof(shipped_models); i++)
-		if (strcmp(model, shipped_models[i]) == 0)
-			return psprintf("%s/%s.safetensors", directory, model);
-
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", model),
-					errhint("The model that comes with the extension is \"%s\".",
-							shipped_models[0])));
-}
-
-static fa_pipeline *
-open_pipeline(const char *model)
+weights_directory(void)
 {
 	char share[MAXPGPATH];
-	char *directory, *path;
-	fa_pipeline *pipeline = NULL;
-	CoreCall call;
 
 	get_share_path(my_exec_path, share);
-	directory = psprintf("%s/" WEIGHTS_DIRECTORY, share);
-	path = model_path(model, directory);
+	return psprintf("%s/%s", share, WEIGHTS_DIRECTORY);
+}
+
+/* The one place where a name becomes weights. Shipped ones are files of that name. */
+static char *
+weights_path(const char *model)
+{
+	static const char *const shipped[] = {"default"};
+
+	for (size_t i = 0; i < lengthof(shipped); i++)
+		if (strcmp(model, shipped[i]) == 0)
+			return psprintf("%s/%s.safetensors", weights_directory(), model);
+
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", model),
+					errhint("The extension comes with the model \"%s\".", shipped[0])));
+}
+
+static CachedPipeline *
+cache_entry(const char *model)
+{
+	CachedPipeline *entry = cache;
+
+	while (entry != NULL && strcmp(entry->model, model) != 0)
+		entry = entry->next;
+	if (entry == NULL)
+	{
+		char *path = weights_path(model);
+
+		entry = MemoryContextAllocZero(TopMemoryContext, sizeof(*entry));
+		entry->model = MemoryContextStrdup(TopMemoryContext, model);
+		entry->path = MemoryContextStrdup(TopMemoryContext, path);
+		entry->next = cache;
+		cache = entry;
+	}
+	return entry;
+}
+
+/* The model's pipeline as the session's settings want it, opened if need be. */
+static fa_pipeline *
+get_pipeline(const char *model)
+{
+	CachedPipeline *entry = cache_entry(model);
+	char *directory = weights_directory();
+	fa_status status = FA_OK;
+	CoreCall call;
 
 	core_enter(&call);
-	(void) fa_pipeline_open(&fa_cpu_engine, faceattr_threads, faceattr_precision, directory, path,
-							&pipeline, &call.error);
-	...
+	if (entry->pipeline != NULL && entry->precision != (fa_precision) faceattr_precision)
+	{
+		fa_pipeline_close(entry->pipeline);
+		entry->pipeline = NULL;
+	}
+	if (entry->pipeline == NULL)
+	{
+		status = fa_pipeline_open(&fa_cpu_engine, faceattr_threads, faceattr_precision, directory,
+								  entry->path, &entry->pipeline, &call.error);
+		entry->precision = faceattr_precision;
+	}
+	else if (entry->threads != faceattr_threads)
+		fa_pipeline_set_threads(entry->pipeline, faceattr_threads);
+	entry->threads = faceattr_threads;
+	if (core_leave(&call, status) != FA_OK)
+		raise_core_error(&call.error);
+	return entry->pipeline;
+}
+
+Run
+faceattr_run(const text *model)
+{
+	Run run;
+
+	if (model != NULL)
+	{
+		run.pipeline = get_pipeline(text_to_cstring(model));
+		run.options = fa_pipeline_options(run.pipeline);
+		run.on_bad_image = BAD_IMAGE_ERROR;
+	}
+	else
+	{
+		run.pipeline = get_pipeline(faceattr_model);
+		run.options.detect_size = faceattr_detect_size;
+		run.options.min_score = faceattr_min_score;
+		run.options.min_face = faceattr_min_face;
+		run.options.verify = faceattr_verify;
+		run.on_bad_image = faceattr_on_bad_image;
+	}
+	run.options.max_pixels = faceattr_max_pixels;
+	return run;
 }
