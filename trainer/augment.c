@@ -1,336 +1,279 @@
 /*
  * augment.c
- *		Augmentation of face chips; see augment.h. One warp does all the geometry,
- *		tables of 256 values all that acts on single channels.
+ *		Augmentation; see augment.h. The order is that of the world: things are
+ *		worn, the detector frames the face (one warp), light and sensor change its
+ *		colours, a small face is blurred, noisy and compressed at its own size and
+ *		enlarged last.
  */
 #include "augment.h"
 
 #include "../src/vision/photo.h"
 #include "../src/vision/warp.h"
+#include "paint.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define DEGREE 0.017453292519943295
+const fa_augment_options fa_augment_defaults = {
+	.strength = 1,
+	.flip = 0.5,
+	.shift = 0.04,
+	.scale = 0.09,
+	.rotate = 8,
+	.far = 0.1,
+	.colour = 0.7,
+	.grey = 0.08,
+	.gamma = 0.25,
+	.blur = 0.12,
+	.small = 0.22,
+	.smallest = 18,
+	.jpeg = 0.2,
+	.noise = 0.12,
+	.erase = 0.08,
+	.mask = 0.06,
+	.glasses = 0.03,
+};
+const fa_augment_options fa_augment_none = {0};
 
-/* The map from the crop's pixels to the chip's: shift, scale, rotation, mirror. */
+/* From the output square of the given size to source pixels. */
 static fa_affine
-random_pose(const fa_image *chip, int size, double strength, fa_random *random)
+frame_map(const fa_image *source, double zoom, const fa_augment_options *options, int size,
+		  fa_random *random)
 {
-	bool large = fa_random_chance(random, 0.1); /* a bad detection now and then */
-	double angle = fa_random_normal(random, large ? 12 : 4) * strength * DEGREE;
-	double scale = exp(fa_random_normal(random, large ? 0.12 : 0.05) * strength);
-	double dx = fa_random_normal(random, large ? 0.06 : 0.025) * strength;
-	double dy = fa_random_normal(random, large ? 0.06 : 0.025) * strength;
-	double mirror = fa_random_chance(random, strength > 0 ? 0.5 : 0) ? -1 : 1;
-	double sx = chip->width * scale / size, sy = chip->height * scale / size;
-	double c = cos(angle), s = sin(angle);
-	fa_affine to_centre = {1, 0, -size / 2.0, 0, 1, -size / 2.0};
-	fa_affine turn = {c * sx * mirror, -s * sx, 0, s * sy * mirror, c * sy, 0};
-	fa_affine from_centre = {1, 0, chip->width * (0.5 + dx), 0, 1, chip->height * (0.5 + dy)};
+	double wide = source->width / zoom, high = source->height / zoom; /* of the frame, pixels */
+	double much = options->strength * (fa_random_chance(random, options->far) ? 3 : 1);
+	double flip = fa_random_chance(random, options->flip) ? -1 : 1;
+	double scale = exp(much * options->scale * fa_random_between(random, -1, 1));
+	double angle = much * options->rotate * fa_random_between(random, -1, 1) * M_PI / 180;
+	double shift_x = much * options->shift * fa_random_between(random, -1, 1);
+	double shift_y = much * options->shift * fa_random_between(random, -1, 1);
+	fa_affine centre = {flip / size, 0, -flip / 2, 0, 1.0 / size, -0.5};
+	fa_affine turn = {scale * cos(angle), -scale * sin(angle), shift_x,
+					  scale * sin(angle), scale * cos(angle),  shift_y};
+	fa_affine stretch = {wide, 0, source->width / 2.0, 0, high, source->height / 2.0};
 
-	return fa_affine_compose(from_centre, fa_affine_compose(turn, to_centre));
-}
-
-static void
-random_colour(fa_random *random, double *colour)
-{
-	static const double usual[4][3] = {
-		{235, 238, 240}, {120, 170, 210}, {30, 30, 35}, {200, 200, 205}};
-	const double *base = usual[fa_random_below(random, 4)];
-
-	for (int c = 0; c < 3; c++)
-		colour[c] = fa_random_chance(random, 0.3) ? fa_random_between(random, 0, 255)
-												  : base[c] + fa_random_normal(random, 12);
-}
-
-static uint8_t
-to_byte(double value)
-{
-	return value < 0 ? 0 : value > 255 ? 255 : (uint8_t) (value + 0.5);
+	return fa_affine_compose(stretch, fa_affine_compose(turn, centre));
 }
 
 /*
- * A surgical mask: from the bridge of the nose down to below the chin, rounded at
- * the bottom, folds across, light from above. Fractions of UTKFace's frame, where
- * the eyes are at 0.29 and the mouth at 0.68 of the height.
+ * Brightness, contrast, saturation and white balance as one linear map of
+ * colours, then gamma as a table, in fixed point.
  */
 static void
-draw_mask(fa_image *image, fa_random *random)
+change_colours(fa_image *image, const fa_augment_options *options, fa_random *random)
 {
-	double top = fa_random_between(random, 0.42, 0.58),
-		   bottom = fa_random_between(random, 0.88, 1.1);
-	double half = fa_random_between(random, 0.30, 0.42), centre = 0.495;
-	double folds = fa_random_between(random, 0, 60), tilt = fa_random_normal(random, 0.03);
-	double colour[3];
+	bool colour = fa_random_chance(random, options->colour * options->strength);
+	bool grey = fa_random_chance(random, options->grey * options->strength);
+	bool gamma = fa_random_chance(random, options->gamma * options->strength);
+	static const double luma[3] = {0.299, 0.587, 0.114};
+	double s = options->strength, saturation = grey ? 0 : 1, contrast = 1, offset = 0;
+	double balance[3] = {1, 1, 1}, power = 1;
+	int32_t matrix[3][3], add;
+	uint8_t table[256];
 
-	random_colour(random, colour);
-	for (int y = 0; y < image->height; y++)
-		for (int x = 0; x < image->width; x++)
-		{
-			double u = (x + 0.5) / image->width - centre;
-			double v = (y + 0.5) / image->height - tilt * u * 4;
-			/* the upper edge rises towards the nose, the lower one towards the ears */
-			double edge = top + 0.25 * u * u * 4 - 0.02;
-			double chin = bottom - 1.3 * u * u;
-			uint8_t *pixel = image->pixels + y * image->stride + 3 * (size_t) x;
-
-			if (fabs(u) > half || v < edge || v > chin)
-				continue;
-			for (int c = 0; c < 3; c++)
-				pixel[c] = to_byte(colour[c] * (1.05 - 0.35 * (v - top) - 0.5 * u * u) +
-								   6 * sin(v * folds));
-		}
-}
-
-/* Sunglasses: two dark ovals and a bridge. */
-static void
-draw_glasses(fa_image *image, fa_random *random)
-{
-	double shade = fa_random_between(random, 0, 70), width = fa_random_between(random, 0.13, 0.19);
-	double height = fa_random_between(random, 0.07, 0.13),
-		   y0 = fa_random_between(random, 0.28, 0.33);
-
-	for (int y = 0; y < image->height; y++)
-		for (int x = 0; x < image->width; x++)
-		{
-			double u = (x + 0.5) / image->width, v = (y + 0.5) / image->height - y0;
-			double left = (u - 0.3) / width, right = (u - 0.685) / width, down = v / height;
-			bool inside = left * left * left * left + down * down < 1 ||
-						  right * right * right * right + down * down < 1;
-			bool bridge = fabs(v + height * 0.3) < 0.015 && u > 0.3 && u < 0.68;
-			uint8_t *pixel = image->pixels + y * image->stride + 3 * (size_t) x;
-
-			if (inside || bridge)
-				for (int c = 0; c < 3; c++)
-					pixel[c] = to_byte(shade + 0.15 * pixel[c]);
-		}
-}
-
-/* Random erasing (Zhong et al. 2020): a rectangle of noise or of one colour. */
-static void
-erase(fa_image *image, fa_random *random)
-{
-	double area = fa_random_between(random, 0.02, 0.2), ratio = exp(fa_random_normal(random, 0.5));
-	int w = (int) (sqrt(area * ratio) * image->width) + 1;
-	int h = (int) (sqrt(area / ratio) * image->height) + 1;
-	int x0 = (int) (fa_random_uniform(random) * image->width) - w / 2;
-	int y0 = (int) (fa_random_uniform(random) * image->height) - h / 2;
-	bool noise = fa_random_chance(random, 0.3);
-	double colour[3];
-
-	random_colour(random, colour);
-	for (int y = y0 < 0 ? 0 : y0; y < y0 + h && y < image->height; y++)
-		for (int x = x0 < 0 ? 0 : x0; x < x0 + w && x < image->width; x++)
-			for (int c = 0; c < 3; c++)
-				image->pixels[y * image->stride + 3 * (size_t) x + c] =
-					noise ? (uint8_t) fa_random_next(random) : to_byte(colour[c]);
-}
-
-/* Brightness, contrast, gamma and white balance as a table per channel. */
-static void
-change_light(fa_image *image, double strength, fa_random *random)
-{
-	uint8_t table[3][256];
-	double contrast = exp(fa_random_normal(random, 0.2) * strength);
-	double gamma = exp(fa_random_normal(random, 0.25) * strength);
-	double brightness = fa_random_normal(random, 18) * strength;
-
-	for (int c = 0; c < 3; c++)
+	if (!colour && !grey && !gamma)
+		return;
+	if (colour)
 	{
-		double gain = exp(fa_random_normal(random, 0.06) * strength);
-
-		for (int i = 0; i < 256; i++)
-			table[c][i] =
-				to_byte((255 * pow(i / 255.0, gamma) * gain - 128) * contrast + 128 + brightness);
+		if (!grey)
+			saturation = exp(s * fa_random_between(random, -0.45, 0.35));
+		contrast = exp(s * fa_random_between(random, -0.35, 0.3));
+		offset = s * fa_random_between(random, -35, 35);
+		for (int c = 0; c < 3; c++)
+			balance[c] = exp(s * fa_random_between(random, -0.1, 0.1));
 	}
+	if (gamma)
+		power = exp(s * fa_random_between(random, -0.45, 0.45));
+	for (int i = 0; i < 256; i++)
+		table[i] = (uint8_t) (255 * pow(i / 255.0, power) + 0.5);
+	for (int o = 0; o < 3; o++)
+		for (int i = 0; i < 3; i++)
+			matrix[o][i] = (int32_t) lround(65536 * contrast * balance[o] *
+											(saturation * (o == i) + (1 - saturation) * luma[i]));
+	add = (int32_t) lround(65536 * (offset + 128 * (1 - contrast) + 0.5));
 	for (int y = 0; y < image->height; y++)
 	{
-		uint8_t *p = image->pixels + y * image->stride;
+		uint8_t *p = image->pixels + (size_t) y * image->stride;
 
 		for (int x = 0; x < image->width; x++, p += 3)
 		{
-			p[0] = table[0][p[0]];
-			p[1] = table[1][p[1]];
-			p[2] = table[2][p[2]];
-		}
-	}
-}
+			int32_t r = p[0], g = p[1], b = p[2];
 
-/* saturation 0: grey (Rec. 601 luma), 1: unchanged. */
-static void
-saturate(fa_image *image, double saturation)
-{
-	for (int y = 0; y < image->height; y++)
-	{
-		uint8_t *p = image->pixels + y * image->stride;
-
-		for (int x = 0; x < image->width; x++, p += 3)
-		{
-			float grey = 0.299f * p[0] + 0.587f * p[1] + 0.114f * p[2];
-
-			for (int c = 0; c < 3; c++)
+			for (int o = 0; o < 3; o++)
 			{
-				float value = grey + (float) saturation * (p[c] - grey);
+				int32_t v = (matrix[o][0] * r + matrix[o][1] * g + matrix[o][2] * b + add) >> 16;
 
-				p[c] = value < 0 ? 0 : value > 255 ? 255 : (uint8_t) (value + 0.5f);
+				p[o] = table[v < 0 ? 0 : v > 255 ? 255 : v];
 			}
 		}
 	}
 }
 
-/* Three passes of a box come close to a Gaussian; here by shrinking and enlarging lines. */
+/* A Gaussian of the given deviation in pixels, separable; the edge repeats. */
 static fa_status
-blur(fa_image *image, int radius, fa_error *error)
+blur(fa_image *image, double sigma, fa_error *error)
 {
-	int longer = image->width > image->height ? image->width : image->height;
-	uint8_t *line = malloc(3 * (size_t) longer);
+	int radius = (int) ceil(2.5 * sigma), width = image->width, height = image->height;
+	size_t row = (size_t) width * 3;
+	float *kernel = malloc((2 * (size_t) radius + 1) * sizeof(float));
+	float *padded = malloc((row + 6 * (size_t) radius) * sizeof(float));
+	float *across = malloc(row * height * sizeof(float)), *down = malloc(row * sizeof(float));
+	double sum = 0;
+	fa_status status = FA_OK;
 
-	if (line == NULL)
-		return fa_no_memory(error, 3 * (size_t) longer);
-	for (int axis = 0; axis < 4; axis++) /* across, down, and both again */
+	if (kernel == NULL || padded == NULL || across == NULL || down == NULL)
+		status = fa_no_memory(error, row * height * sizeof(float));
+	for (int k = -radius; status == FA_OK && k <= radius; k++)
+		sum += kernel[k + radius] = (float) exp(-k * k / (2 * sigma * sigma));
+	for (int k = 0; status == FA_OK && k <= 2 * radius; k++)
+		kernel[k] /= (float) sum;
+	for (int y = 0; status == FA_OK && y < height; y++)
 	{
-		int n = axis % 2 == 0 ? image->width : image->height;
-		int lines = axis % 2 == 0 ? image->height : image->width;
-		size_t step = axis % 2 == 0 ? 3 : image->stride;
-		size_t next = axis % 2 == 0 ? image->stride : 3;
+		const uint8_t *in = image->pixels + (size_t) y * image->stride;
+		float *out = across + row * y;
 
-		for (int k = 0; k < lines; k++)
-		{
-			uint8_t *p = image->pixels + k * next;
-			int window = 2 * radius + 1, sum[3];
-
-			for (int i = 0; i < n; i++)
-				memcpy(line + 3 * i, p + i * step, 3);
+		for (int x = -radius; x < width + radius; x++)
 			for (int c = 0; c < 3; c++)
-			{
-				sum[c] = 0;
-				for (int i = -radius; i <= radius; i++)
-					sum[c] += line[3 * (i < 0 ? 0 : i >= n ? n - 1 : i) + c];
-			}
-			for (int i = 0; i < n; i++)
-				for (int c = 0; c < 3; c++)
-				{
-					int in = i + radius + 1 >= n ? n - 1 : i + radius + 1;
-					int out = i - radius < 0 ? 0 : i - radius;
-
-					p[i * step + c] = (uint8_t) ((sum[c] + window / 2) / window);
-					sum[c] += line[3 * in + c] - line[3 * out + c];
-				}
-		}
+				padded[3 * (x + radius) + c] = in[3 * (x < 0 ? 0 : x >= width ? width - 1 : x) + c];
+		memset(out, 0, row * sizeof(float));
+		for (int k = 0; k <= 2 * radius; k++)
+			for (size_t i = 0; i < row; i++)
+				out[i] += kernel[k] * padded[i + 3 * k];
 	}
-	free(line);
-	return FA_OK;
+	for (int y = 0; status == FA_OK && y < height; y++)
+	{
+		uint8_t *out = image->pixels + (size_t) y * image->stride;
+
+		for (size_t i = 0; i < row; i++)
+			down[i] = 0.5f;
+		for (int k = -radius; k <= radius; k++)
+		{
+			const float *in = across + row * (y + k < 0 ? 0 : y + k >= height ? height - 1 : y + k);
+
+			for (size_t i = 0; i < row; i++)
+				down[i] += kernel[k + radius] * in[i];
+		}
+		for (size_t i = 0; i < row; i++)
+			out[i] = (uint8_t) down[i];
+	}
+	free(kernel);
+	free(padded);
+	free(across);
+	free(down);
+	return status;
 }
 
+/* Roughly normal noise: sums of four random bytes, two from each draw. */
 static void
 add_noise(fa_image *image, double deviation, fa_random *random)
 {
-	/* the sum of four bytes is close enough to a normal distribution */
-	float scale = (float) (deviation / 147.8);
+	/* the sum's deviation is sqrt(4 (256^2 - 1) / 12) */
+	int32_t scale = (int32_t) (65536 * deviation / 147.8);
 
 	for (int y = 0; y < image->height; y++)
 	{
-		uint8_t *p = image->pixels + y * image->stride;
+		uint8_t *p = image->pixels + (size_t) y * image->stride;
+		uint64_t bits = 0;
 
-		for (int i = 0; i < 3 * image->width; i += 2)
+		for (int i = 0; i < 3 * image->width; i++)
 		{
-			uint64_t bits = fa_random_next(random);
+			int32_t sum, value;
 
-			for (int k = 0; k < 2 && i + k < 3 * image->width; k++)
-			{
-				uint32_t half = (uint32_t) (bits >> 32 * k);
-				int sum =
-					(int) ((half & 255) + (half >> 8 & 255) + (half >> 16 & 255) + (half >> 24)) -
-					510;
-
-				p[i + k] = to_byte(p[i + k] + scale * sum);
-			}
+			bits = i % 2 == 0 ? fa_random_bits(random) : bits >> 32;
+			sum = (int32_t) ((bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) +
+							 (bits >> 24 & 255)) -
+				  510;
+			value = p[i] + ((sum * scale + 32768) >> 16);
+			p[i] = (uint8_t) (value < 0 ? 0 : value > 255 ? 255 : value);
 		}
 	}
 }
 
+/* Compresses and decompresses; *image is replaced. */
 static fa_status
 compress(fa_image *image, int quality, fa_error *error)
 {
 	uint8_t *bytes;
 	size_t length;
 	fa_photo photo;
-	fa_view view = {0};
-	fa_status status =
-		fa_photo_encode(image, FA_FORMAT_JPEG, quality, &bytes, &length, NULL, error);
-
-	if (status != FA_OK)
-		return status;
-	status = fa_photo_open(&photo, bytes, length, INT64_MAX, error);
-	if (status == FA_OK)
-		status = fa_photo_decode(&photo, 8, &view, NULL, error);
-	for (int y = 0; y < image->height && status == FA_OK; y++)
-		memcpy(image->pixels + y * image->stride, view.image.pixels + y * view.image.stride,
-			   3 * (size_t) image->width);
-	fa_image_free(&view.image);
-	free(bytes);
-	return status;
-}
-
-/* The warp, by way of a small image where the face is to look far away. */
-static fa_status
-place(const fa_image *chip, double strength, fa_random *random, fa_image *crop, fa_error *error)
-{
-	fa_image small;
-	bool far = fa_random_chance(random, 0.22 * strength);
-	int size = far ? (int) exp(fa_random_between(random, log(14), log(96))) : crop->width;
+	fa_view view;
 	fa_status status;
 
-	if (!far)
-		return fa_warp(chip, random_pose(chip, size, strength, random), crop, error);
-	FA_TRY(fa_image_alloc(&small, size, size, error));
-	status = fa_warp(chip, random_pose(chip, size, strength, random), &small, error);
-	if (status == FA_OK && fa_random_chance(random, 0.3))
-		status = compress(&small, (int) fa_random_between(random, 30, 95), error);
+	FA_TRY(fa_photo_encode(image, FA_FORMAT_JPEG, quality, &bytes, &length, NULL, error));
+	status = fa_photo_open(&photo, bytes, length, INT32_MAX, error);
 	if (status == FA_OK)
-		status = fa_letterbox(&small, crop->width, crop->height, crop, 0, error);
-	fa_image_free(&small);
-	return status;
+		status = fa_photo_decode(&photo, 8, &view, NULL, error);
+	free(bytes);
+	if (status != FA_OK)
+		return status;
+	fa_image_free(image);
+	*image = view.image;
+	return FA_OK;
+}
+
+static void
+paint(fa_image *source, double zoom, const double (*landmark_template)[2],
+	  const fa_augment_options *options, fa_random *random)
+{
+	double s = options->strength;
+	fa_frame frame = {.width = source->width / zoom, .height = source->height / zoom};
+
+	frame.left = (source->width - frame.width) / 2;
+	frame.top = (source->height - frame.height) / 2;
+	if (fa_random_chance(random, s * options->glasses))
+		fa_paint_glasses(source, frame, landmark_template, random);
+	if (fa_random_chance(random, s * options->mask))
+		fa_paint_mask(source, frame, landmark_template, random);
+	if (fa_random_chance(random, s * options->erase))
+		fa_paint_patch(source, frame, random);
+}
+
+/* What light, lens, sensor and file do to an image of its final number of pixels. */
+static fa_status
+photograph(fa_image *image, const fa_augment_options *options, fa_random *random, fa_error *error)
+{
+	double s = options->strength;
+
+	change_colours(image, options, random);
+	if (fa_random_chance(random, s * options->blur))
+	{
+		double sigma = fa_random_log_between(random, 0.4, fmax(0.5, 0.012 * image->width));
+
+		FA_TRY(blur(image, sigma, error));
+	}
+	if (fa_random_chance(random, s * options->noise))
+		add_noise(image, s * fa_random_log_between(random, 1.5, 14), random);
+	if (fa_random_chance(random, s * options->jpeg))
+		FA_TRY(compress(image, 10 + fa_random_below(random, 81), error));
+	return FA_OK;
 }
 
 fa_status
-fa_augment(const fa_image *chip, double strength, bool covered, fa_random *random, fa_image *crop,
+fa_augment(fa_image *source, double zoom, const double (*landmark_template)[2],
+		   const fa_augment_options *options, fa_random *random, int size, uint8_t *out,
 		   fa_error *error)
 {
-	fa_image drawn = {0};
-	const fa_image *source = chip;
-	double p = strength;
+	fa_image destination = {size, size, (size_t) size * 3, out}, image;
+	int pixels = size;
+	fa_status status;
 
-	if (covered && fa_random_chance(random, 0.08 * p))
+	if (fa_random_chance(random, options->small * options->strength) && options->smallest < size)
+		pixels = (int) fa_random_log_between(random, options->smallest, size / 1.5);
+	paint(source, zoom, landmark_template, options, random);
+	FA_TRY(fa_image_alloc(&image, pixels, pixels, error));
+	status = fa_warp(source, frame_map(source, zoom, options, pixels, random), &image, error);
+	if (status == FA_OK)
+		status = photograph(&image, options, random, error);
+	if (status == FA_OK && pixels != size)
+		status =
+			fa_warp(&image, (fa_affine){(double) pixels / size, 0, 0, 0, (double) pixels / size, 0},
+					&destination, error);
+	else if (status == FA_OK)
 	{
-		FA_TRY(fa_image_alloc(&drawn, chip->width, chip->height, error));
-		FA_TRY(fa_letterbox(chip, chip->width, chip->height, &drawn, 0, error));
-		if (fa_random_chance(random, 0.75))
-			draw_mask(&drawn, random);
-		else
-			draw_glasses(&drawn, random);
-		source = &drawn;
+		for (int y = 0; y < size; y++)
+			memcpy(out + destination.stride * y, image.pixels + image.stride * y,
+				   destination.stride);
 	}
-	if (place(source, strength, random, crop, error) != FA_OK)
-	{
-		fa_image_free(&drawn);
-		return error->status;
-	}
-	fa_image_free(&drawn);
-	if (fa_random_chance(random, 0.12 * p))
-		FA_TRY(blur(crop, fa_random_below(random, 3) + 1, error));
-	if (fa_random_chance(random, 0.7 * p))
-		change_light(crop, strength, random);
-	if (fa_random_chance(random, 0.06 * p))
-		saturate(crop, 0);
-	else if (fa_random_chance(random, 0.3 * p))
-		saturate(crop, fa_random_between(random, 0.5, 1.5));
-	if (fa_random_chance(random, 0.08 * p))
-		add_noise(crop, fa_random_between(random, 2, 14), random);
-	if (fa_random_chance(random, 0.12 * p))
-		FA_TRY(compress(crop, (int) fa_random_between(random, 12, 80), error));
-	if (fa_random_chance(random, 0.2 * p))
-		erase(crop, random);
-	return FA_OK;
+	fa_image_free(&image);
+	return status;
 }

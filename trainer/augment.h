@@ -1,8 +1,10 @@
 /*
  * augment.h
- *		What may happen to a face between the camera and the classifier: the
- *		detector's landmarks are off by some pixels, the face is far away, out of
- *		focus, dark, grey, compressed, covered. The loader's threads call it.
+ *		What a camera, a detector and a thumbnail maker do to faces, done at random
+ *		to training images: a face in use is small, tilted, blurred, masked or
+ *		compressed to bits, while the data's are clean.
+ *
+ * Called by the loader's threads; no state is shared.
  */
 #ifndef FA_AUGMENT_H
 #define FA_AUGMENT_H
@@ -11,12 +13,39 @@
 #include "random.h"
 
 /*
- * Fills crop (square, allocated) from a chip in the template's frame. strength
- * scales probabilities and amounts: 0 only scales the chip to size, 1 is what the
- * shipped weights were trained with. covered: may draw masks and sunglasses where
- * UTKFace's framing has mouth and eyes; not for negatives.
+ * Probabilities are 0 ... 1. `strength` multiplies the probabilities (of all but the
+ * flip) and the widths of ranges; 0 switches everything off but the flip.
  */
-extern fa_status fa_augment(const fa_image *chip, double strength, bool covered, fa_random *random,
-							fa_image *crop, fa_error *error);
+typedef struct fa_augment_options
+{
+	double strength;
+	double flip;
+	double shift, scale, rotate; /* every image: share of the side, log of the factor, degrees */
+	double far;                  /* probability of three times as much of these */
+	double colour; /* probability of a change of brightness, contrast, saturation ... */
+	double grey;
+	double gamma;
+	double blur;
+	double small;    /* as a small face enlarged: ... */
+	double smallest; /* ... from a crop of at least this many pixels */
+	double jpeg;     /* compressed again at quality 10 ... 90 */
+	double noise;
+	double erase; /* a rectangle painted over */
+	double mask;  /* a face mask from the nose to below the chin */
+	double glasses;
+} fa_augment_options;
+
+extern const fa_augment_options fa_augment_defaults;
+extern const fa_augment_options fa_augment_none;
+
+/*
+ * Fills out (size x size x 3 bytes) with source's frame, augmented: the centre
+ * 1 / zoom of the square that source is stretched to, where the five landmarks
+ * lie at the template's places (fractions of the frame). Source is painted on
+ * where options say so.
+ */
+extern fa_status fa_augment(fa_image *source, double zoom, const double (*landmark_template)[2],
+							const fa_augment_options *options, fa_random *random, int size,
+							uint8_t *out, fa_error *error);
 
 #endif

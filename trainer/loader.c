@@ -1,166 +1,336 @@
 /*
  * loader.c
- *		Threads that decode and augment ahead of the training.
- *
- * A ring of slots, batch k in slot k mod slots. Under the one mutex a worker
- * takes the next number, waits until the slot's previous batch has been consumed,
- * fills the slot without the lock, and marks it ready. The consumer takes batches
- * in order and says when it is done with one. `stop` ends workers
- * wherever they wait. An error is kept in its slot and meets the consumer in turn.
+ *		The threads and the ring of batches between them and the consumer; see
+ *		loader.h. One lock guards the ring's counters and the error; the pixels of a
+ *		slot belong to the thread that took it, and after the last to the consumer.
  */
 #include "loader.h"
 
 #include "../src/vision/photo.h"
-#include "augment.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define AHEAD 4 /* batches in the ring */
+
 typedef struct slot
 {
-	int64_t number; /* of the batch in it, when ready */
-	bool ready;
-	fa_training_batch batch;
-	fa_error error;
+	fa_loaded loaded;
+	int done; /* images made */
 } slot;
 
 struct fa_loader
 {
 	fa_loader_options options;
-	pthread_mutex_t mutex;
-	pthread_cond_t changed;
+	int64_t steps;      /* batches of an epoch */
+	int64_t taken;      /* batch that the consumer holds or waits for next */
+	bool holding;       /* it holds `taken` */
+	int64_t next_batch; /* next image to make */
+	int next_image;
+	int damaged;
+	const char *first_damaged;
+	bool stop;
+	fa_error error; /* of a thread; status FA_OK: none */
+	slot ring[AHEAD];
+	pthread_mutex_t lock;
+	pthread_cond_t room, ready;
 	pthread_t *threads;
 	int thread_count;
-	slot *slots;
-	int slot_count;
-	int64_t next_made, next_taken; /* batch numbers */
-	bool stop;
 };
 
-int64_t
-fa_loader_epoch(const fa_loader_options *options)
+static int
+negatives_per_batch(const fa_loader_options *options)
 {
-	return options->faces->count / (options->batch - options->negatives_per_batch);
+	if (options->negatives == NULL || options->negatives->count == 0)
+		return 0;
+	return (int) (options->negative_share * options->batch + 0.5);
 }
 
-fa_status
-fa_decode_sample(const fa_sample *sample, fa_image *image, fa_error *error)
+static int
+negative_count(const fa_loader_options *options)
+{
+	return options->negatives == NULL ? 0 : options->negatives->count;
+}
+
+int64_t
+fa_loader_steps(const fa_loader_options *options)
+{
+	int faces = options->batch - negatives_per_batch(options);
+
+	if (!options->shuffle)
+		return ((int64_t) options->faces->count + negative_count(options) + options->batch - 1) /
+			   options->batch;
+	return faces > 0 ? options->faces->count / faces : 0;
+}
+
+static int
+batch_count(const fa_loader *loader, int64_t batch)
+{
+	const fa_loader_options *o = &loader->options;
+	int64_t left = (int64_t) o->faces->count + negative_count(o) - batch * o->batch;
+
+	return o->shuffle || left > o->batch ? o->batch : (int) left;
+}
+
+/*
+ * Which image comes at a place of a batch: a face, or the negative of index
+ * - 1 - result. Negatives: half are the detector's finds, half background.
+ */
+static int
+choose(const fa_loader *loader, int64_t batch, int place, fa_random *random)
+{
+	const fa_loader_options *o = &loader->options;
+	int faces = o->batch - negatives_per_batch(o);
+	int64_t epoch = batch / loader->steps, within = batch % loader->steps;
+
+	if (!o->shuffle)
+	{
+		int64_t index = batch * o->batch + place;
+
+		return index < o->faces->count ? (int) index : (int) (o->faces->count - 1 - index);
+	}
+	if (place < faces)
+		return (int) fa_permute(fa_random_seed(o->seed, (uint64_t) epoch, UINT64_MAX).state,
+								(uint32_t) o->faces->count, (uint32_t) (within * faces + place));
+	if (o->negatives->finds > 0 &&
+		(o->negatives->finds == o->negatives->count || fa_random_chance(random, 0.5)))
+		return -1 - fa_random_below(random, o->negatives->finds);
+	return -1 - (o->negatives->finds +
+				 fa_random_below(random, o->negatives->count - o->negatives->finds));
+}
+
+/* Decodes a face as small as will do. */
+static fa_status
+decode_face(const fa_sample *sample, int size, fa_image *image, fa_error *error)
 {
 	fa_photo photo;
 	fa_view view;
+	int shorter, eighths;
 
-	FA_TRY(fa_photo_open(&photo, sample->bytes, sample->length, (int64_t) 100 << 20, error));
-	FA_TRY(fa_photo_decode(&photo, 8, &view, NULL, error));
+	FA_TRY(fa_photo_open(&photo, sample->bytes, sample->length, fa_default_options().max_pixels,
+						 error));
+	shorter = photo.width < photo.height ? photo.width : photo.height;
+	eighths = (int) ((8 * (int64_t) size + shorter - 1) / shorter);
+	FA_TRY(fa_photo_decode(&photo, eighths > 8 ? 8 : eighths, &view, NULL, error));
 	*image = view.image;
 	return FA_OK;
 }
 
-/* A permutation of the faces by Fisher and Yates. */
+static fa_status
+copy_image(const fa_image *from, fa_image *to, fa_error *error)
+{
+	FA_TRY(fa_image_alloc(to, from->width, from->height, error));
+	for (int y = 0; y < from->height; y++)
+		memcpy(to->pixels + y * to->stride, from->pixels + y * from->stride,
+			   (size_t) from->width * 3);
+	return FA_OK;
+}
+
 static void
-permute(int *order, int count, uint64_t seed, int64_t epoch)
+note_damaged(fa_loader *loader, const fa_sample *sample)
 {
-	fa_random random = fa_random_at(seed ^ 0x65706f6368u, (uint64_t) epoch);
-
-	for (int i = 0; i < count; i++)
-		order[i] = i;
-	for (int i = count - 1; i > 0; i--)
-	{
-		int k = fa_random_below(&random, i + 1), swap = order[i];
-
-		order[i] = order[k];
-		order[k] = swap;
-	}
-}
-
-/* One sample into its place. A damaged image leaves grey and no labels. */
-static fa_status
-make_sample(const fa_loader_options *o, const fa_sample *sample, bool negative, int64_t position,
-			uint8_t *pixels, fa_labels *labels, int *bad, fa_error *error)
-{
-	fa_random random = fa_random_at(o->seed, (uint64_t) position);
-	fa_image crop = {o->size, o->size, 3 * (size_t) o->size, pixels}, chip;
-	fa_status status = fa_decode_sample(sample, &chip, error);
-
-	*labels = (fa_labels){FA_NO_LABEL, FA_NO_LABEL, FA_NO_LABEL, FA_NO_LABEL};
-	if (status == FA_OK)
-	{
-		status = fa_augment(&chip, o->strength, !negative, &random, &crop, error);
-		fa_image_free(&chip);
-		*labels = negative ? (fa_labels){FA_NO_LABEL, FA_NO_LABEL, FA_NO_LABEL, 0}
-						   : (fa_labels){sample->age, sample->gender, sample->race, 1};
-		return status;
-	}
-	if (status == FA_NO_MEMORY)
-		return status;
-	memset(pixels, 128, 3 * (size_t) o->size * o->size);
-	(*bad)++;
-	return FA_OK;
+	pthread_mutex_lock(&loader->lock);
+	if (loader->damaged++ == 0)
+		loader->first_damaged = sample->file;
+	pthread_mutex_unlock(&loader->lock);
 }
 
 static fa_status
-make_batch(const fa_loader_options *o, int64_t number, int *order, int64_t *ordered,
-		   fa_training_batch *batch, fa_error *error)
+make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 {
-	int64_t per_epoch = fa_loader_epoch(o), epoch = number / per_epoch;
-	int faces = o->batch - o->negatives_per_batch;
+	const fa_loader_options *o = &loader->options;
+	fa_loaded *loaded = &loader->ring[batch % AHEAD].loaded;
+	fa_random random = fa_random_seed(o->seed, (uint64_t) batch, (uint64_t) place);
+	uint8_t *out = loaded->pixels + (size_t) place * o->size * o->size * 3;
+	int chosen = choose(loader, batch, place, &random);
+	fa_image image;
+	double zoom = 1;
+	fa_status status;
 
-	if (*ordered != epoch)
+	for (int h = 0; h < FA_HEADS; h++)
+		loaded->targets[h][place] = FA_NO_LABEL;
+	if (chosen >= 0)
 	{
-		permute(order, o->faces->count, o->seed, epoch);
-		*ordered = epoch;
-	}
-	batch->bad = 0;
-	for (int i = 0; i < o->batch; i++)
-	{
-		int64_t position = number * o->batch + i;
-		bool negative = i >= faces;
-		fa_random random = fa_random_at(o->seed ^ 0x6e6567u, (uint64_t) position);
-		const fa_sample *sample =
-			negative ? &o->negatives->samples[fa_random_below(&random, o->negatives->count)]
-					 : &o->faces->samples[order[number % per_epoch * faces + i]];
+		const fa_sample *sample = &o->faces->samples[chosen];
 
-		FA_TRY(make_sample(o, sample, negative, position,
-						   batch->pixels + (size_t) i * o->size * o->size * 3, &batch->labels[i],
-						   &batch->bad, error));
+		status = decode_face(sample, o->size, &image, error);
+		if (status != FA_OK && status != FA_NO_MEMORY)
+		{
+			note_damaged(loader, sample);
+			memset(out, 128, (size_t) o->size * o->size * 3);
+			return FA_OK;
+		}
+		loaded->targets[FA_HEAD_AGE][place] = sample->age;
+		loaded->targets[FA_HEAD_GENDER][place] = (float) sample->gender;
+		loaded->targets[FA_HEAD_RACE][place] = (float) sample->race;
+		loaded->targets[FA_HEAD_FACE][place] = 1;
 	}
-	return FA_OK;
+	else
+	{
+		status = copy_image(&o->negatives->crops[-1 - chosen], &image, error);
+		loaded->targets[FA_HEAD_FACE][place] = 0;
+		zoom = FA_NEGATIVE_ZOOM;
+	}
+	if (status != FA_OK)
+		return status;
+	status =
+		fa_augment(&image, zoom, o->landmark_template, &o->augment, &random, o->size, out, error);
+	fa_image_free(&image);
+	return status;
 }
 
 static void *
 work(void *argument)
 {
 	fa_loader *loader = argument;
-	int *order = malloc(loader->options.faces->count * sizeof(int));
-	int64_t ordered = -1;
 
-	pthread_mutex_lock(&loader->mutex);
-	while (!loader->stop)
+	pthread_mutex_lock(&loader->lock);
+	for (;;)
 	{
-		int64_t number = loader->next_made;
-		slot *s = &loader->slots[number % loader->slot_count];
+		int64_t batch;
+		int place;
+		fa_error error = {.status = FA_OK};
 
-		if (number >= loader->next_taken + loader->slot_count)
+		while (!loader->stop && loader->next_batch >= loader->taken + AHEAD)
+			pthread_cond_wait(&loader->room, &loader->lock);
+		if (loader->stop || (!loader->options.shuffle && loader->next_batch >= loader->steps))
+			break;
+		batch = loader->next_batch;
+		place = loader->next_image++;
+		if (place == 0)
 		{
-			pthread_cond_wait(&loader->changed, &loader->mutex);
-			continue;
+			loader->ring[batch % AHEAD].done = 0;
+			loader->ring[batch % AHEAD].loaded.count = batch_count(loader, batch);
 		}
-		loader->next_made++;
-		s->number = number;
-		s->ready = false;
-		s->error.status = FA_OK;
-		pthread_mutex_unlock(&loader->mutex);
-		if (order == NULL)
-			fa_no_memory(&s->error, loader->options.faces->count * sizeof(int));
-		else
-			make_batch(&loader->options, number, order, &ordered, &s->batch, &s->error);
-		pthread_mutex_lock(&loader->mutex);
-		s->ready = true;
-		pthread_cond_broadcast(&loader->changed);
+		if (loader->next_image == loader->ring[batch % AHEAD].loaded.count)
+		{
+			loader->next_batch++;
+			loader->next_image = 0;
+		}
+		pthread_mutex_unlock(&loader->lock);
+		make_image(loader, batch, place, &error);
+		pthread_mutex_lock(&loader->lock);
+		if (error.status != FA_OK && loader->error.status == FA_OK)
+			loader->error = error;
+		loader->ring[batch % AHEAD].done++;
+		pthread_cond_signal(&loader->ready);
 	}
-	pthread_mutex_unlock(&loader->mutex);
-	free(order);
+	pthread_mutex_unlock(&loader->lock);
 	return NULL;
+}
+
+/* Threads leave signals to the main thread. */
+static fa_status
+start_threads(fa_loader *loader, fa_error *error)
+{
+	sigset_t all, before;
+	int workers = loader->options.workers > 0 ? loader->options.workers : 1;
+
+	loader->threads = calloc((size_t) workers, sizeof(pthread_t));
+	if (loader->threads == NULL)
+		return fa_no_memory(error, (size_t) workers * sizeof(pthread_t));
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	while (loader->thread_count < workers &&
+		   pthread_create(&loader->threads[loader->thread_count], NULL, work, loader) == 0)
+		loader->thread_count++;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (loader->thread_count == 0)
+		return fa_fail(error, FA_INTERNAL, "no thread could be started");
+	return FA_OK;
+}
+
+fa_status
+fa_loader_open(const fa_loader_options *options, int64_t first, fa_loader **loader, fa_error *error)
+{
+	size_t pixels;
+	fa_loader *opened;
+	fa_status status = FA_OK;
+
+	*loader = NULL;
+	if (options->batch < 1 || options->size < 1 || fa_loader_steps(options) < 1)
+		return fa_fail(error, FA_INVALID, "there are too few images for a batch of %d",
+					   options->batch);
+	if (!fa_multiply((size_t) options->batch * 3, (size_t) options->size * options->size, &pixels))
+		return fa_fail(error, FA_TOO_LARGE, "the batch is too large");
+	opened = calloc(1, sizeof(*opened));
+	if (opened == NULL)
+		return fa_no_memory(error, sizeof(*opened));
+	opened->options = *options;
+	opened->steps = fa_loader_steps(options);
+	opened->taken = opened->next_batch = first;
+	pthread_mutex_init(&opened->lock, NULL);
+	pthread_cond_init(&opened->room, NULL);
+	pthread_cond_init(&opened->ready, NULL);
+	for (int i = 0; i < AHEAD && status == FA_OK; i++)
+	{
+		fa_loaded *loaded = &opened->ring[i].loaded;
+
+		loaded->pixels = malloc(pixels);
+		loaded->targets[0] = malloc(FA_HEADS * options->batch * sizeof(float));
+		if (loaded->pixels == NULL || loaded->targets[0] == NULL)
+			status = fa_no_memory(error, pixels);
+		for (int h = 1; h < FA_HEADS && status == FA_OK; h++)
+			loaded->targets[h] = loaded->targets[0] + (size_t) h * options->batch;
+	}
+	if (status == FA_OK)
+		status = start_threads(opened, error);
+	if (status != FA_OK)
+	{
+		fa_loader_close(opened);
+		return status;
+	}
+	*loader = opened;
+	return FA_OK;
+}
+
+fa_status
+fa_loader_next(fa_loader *loader, const fa_loaded **loaded, fa_error *error)
+{
+	slot *slot;
+	fa_status status;
+
+	*loaded = NULL;
+	pthread_mutex_lock(&loader->lock);
+	if (loader->holding)
+	{
+		loader->holding = false;
+		loader->ring[loader->taken % AHEAD].done = 0;
+		loader->taken++;
+		pthread_cond_broadcast(&loader->room);
+	}
+	if (!loader->options.shuffle && loader->taken >= loader->steps)
+	{
+		pthread_mutex_unlock(&loader->lock);
+		return FA_OK;
+	}
+	slot = &loader->ring[loader->taken % AHEAD];
+	while (loader->error.status == FA_OK && slot->done < batch_count(loader, loader->taken))
+		pthread_cond_wait(&loader->ready, &loader->lock);
+	status = loader->error.status;
+	if (status != FA_OK)
+		*error = loader->error;
+	else
+	{
+		loader->holding = true;
+		*loaded = &slot->loaded;
+	}
+	pthread_mutex_unlock(&loader->lock);
+	return status;
+}
+
+int
+fa_loader_damaged(fa_loader *loader, const char **first)
+{
+	int damaged;
+
+	pthread_mutex_lock(&loader->lock);
+	damaged = loader->damaged;
+	*first = loader->first_damaged;
+	pthread_mutex_unlock(&loader->lock);
+	return damaged;
 }
 
 void
@@ -168,96 +338,20 @@ fa_loader_close(fa_loader *loader)
 {
 	if (loader == NULL)
 		return;
-	pthread_mutex_lock(&loader->mutex);
+	pthread_mutex_lock(&loader->lock);
 	loader->stop = true;
-	pthread_cond_broadcast(&loader->changed);
-	pthread_mutex_unlock(&loader->mutex);
+	pthread_cond_broadcast(&loader->room);
+	pthread_mutex_unlock(&loader->lock);
 	for (int i = 0; i < loader->thread_count; i++)
 		pthread_join(loader->threads[i], NULL);
-	for (int i = 0; i < loader->slot_count && loader->slots != NULL; i++)
+	for (int i = 0; i < AHEAD; i++)
 	{
-		free(loader->slots[i].batch.pixels);
-		free(loader->slots[i].batch.labels);
+		free(loader->ring[i].loaded.pixels);
+		free(loader->ring[i].loaded.targets[0]);
 	}
-	pthread_mutex_destroy(&loader->mutex);
-	pthread_cond_destroy(&loader->changed);
-	free(loader->slots);
+	pthread_cond_destroy(&loader->ready);
+	pthread_cond_destroy(&loader->room);
+	pthread_mutex_destroy(&loader->lock);
 	free(loader->threads);
 	free(loader);
-}
-
-fa_status
-fa_loader_open(const fa_loader_options *options, int64_t first, fa_loader **loader, fa_error *error)
-{
-	size_t pixels = (size_t) options->batch * options->size * options->size * 3;
-	fa_loader *l;
-
-	*loader = NULL;
-	if (fa_loader_epoch(options) < 1)
-		return fa_fail(error, FA_INVALID, "there are fewer images than a batch takes");
-	l = calloc(1, sizeof(fa_loader));
-	if (l == NULL)
-		return fa_no_memory(error, sizeof(fa_loader));
-	l->options = *options;
-	l->next_made = l->next_taken = first;
-	pthread_mutex_init(&l->mutex, NULL);
-	pthread_cond_init(&l->changed, NULL);
-	l->slot_count = 2 * options->workers + 1;
-	l->slots = calloc(l->slot_count, sizeof(slot));
-	l->threads = calloc(options->workers, sizeof(pthread_t));
-	error->status = FA_OK;
-	if (l->slots == NULL || l->threads == NULL)
-		fa_no_memory(error, l->slot_count * sizeof(slot));
-	for (int i = 0; i < l->slot_count && error->status == FA_OK; i++)
-	{
-		l->slots[i].batch.pixels = malloc(pixels);
-		l->slots[i].batch.labels = malloc(options->batch * sizeof(fa_labels));
-		if (l->slots[i].batch.pixels == NULL || l->slots[i].batch.labels == NULL)
-			fa_no_memory(error, pixels);
-	}
-	for (int i = 0; i < options->workers && error->status == FA_OK; i++)
-	{
-		if (pthread_create(&l->threads[i], NULL, work, l) != 0)
-			fa_fail(error, FA_NO_MEMORY, "could not start a thread");
-		else
-			l->thread_count++;
-	}
-	if (error->status != FA_OK)
-	{
-		fa_loader_close(l);
-		return error->status;
-	}
-	*loader = l;
-	return FA_OK;
-}
-
-fa_status
-fa_loader_next(fa_loader *loader, const fa_training_batch **batch, fa_error *error)
-{
-	int64_t number;
-	slot *s;
-
-	pthread_mutex_lock(&loader->mutex);
-	number = loader->next_taken;
-	s = &loader->slots[number % loader->slot_count];
-	while (!(s->ready && s->number == number))
-		pthread_cond_wait(&loader->changed, &loader->mutex);
-	pthread_mutex_unlock(&loader->mutex);
-	if (s->error.status != FA_OK)
-	{
-		*error = s->error;
-		return error->status;
-	}
-	*batch = &s->batch;
-	return FA_OK;
-}
-
-void
-fa_loader_done(fa_loader *loader)
-{
-	pthread_mutex_lock(&loader->mutex);
-	loader->slots[loader->next_taken % loader->slot_count].ready = false;
-	loader->next_taken++;
-	pthread_cond_broadcast(&loader->changed);
-	pthread_mutex_unlock(&loader->mutex);
 }

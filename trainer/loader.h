@@ -1,47 +1,58 @@
 /*
  * loader.h
- *		Batches for training, made ahead by threads. Batch number k is a function
- *		of the seed and k alone: epochs are permutations of the faces, negatives are
- *		drawn at random, every sample has random numbers of its own.
+ *		Batches made ahead of need by threads: decode, augment, label. What a batch
+ *		holds follows from the seed and its number alone, whatever the number of
+ *		threads, so that a resumed training sees what an uninterrupted one would.
+ *
+ * The loader's calls belong to one thread. The datasets must outlive it and
+ * stay unchanged.
  */
 #ifndef FA_LOADER_H
 #define FA_LOADER_H
 
-#include "../src/vision/image.h"
-#include "loss.h"
+#include "augment.h"
+#include "heads.h"
+#include "negatives.h"
 
 typedef struct fa_loader fa_loader;
 
 typedef struct fa_loader_options
 {
-	const fa_dataset *faces;     /* ready chips */
-	const fa_dataset *negatives; /* crops without a human face; NULL: none */
-	int batch, negatives_per_batch;
-	int size; /* pixels, of the square crops */
-	double strength;
-	uint64_t seed;
+	const fa_dataset *faces;
+	const fa_negatives *negatives; /* may be NULL */
+	/*
+	 * Endless epochs, each in an order of its own, with `negative_share` of every
+	 * batch negatives; an epoch's last, incomplete batch is left out. Else once through, in
+	 * order, faces and then negatives, the last batch as small as it comes.
+	 */
+	bool shuffle;
+	double negative_share;
+	int batch, size; /* images, pixels of a side */
 	int workers;
+	fa_augment_options augment;
+	double landmark_template[FA_LANDMARKS][2];
+	uint64_t seed;
 } fa_loader_options;
 
-typedef struct fa_training_batch
+typedef struct fa_loaded
 {
-	uint8_t *pixels;   /* batch x size x size x 3 */
-	fa_labels *labels; /* batch */
-	int bad;           /* images that could not be decoded; they have no labels */
-} fa_training_batch;
+	int count;
+	uint8_t *pixels;          /* [count, size, size, 3] */
+	float *targets[FA_HEADS]; /* [count]: class or years, FA_NO_LABEL */
+} fa_loaded;
 
-/* Batches from one permutation of the faces; the last, partial one is left out. */
-extern int64_t fa_loader_epoch(const fa_loader_options *options);
-/* Starts the threads; the first batch will be number `first`. Datasets must outlive the loader. */
+/* Batches of an epoch; 0 when there are too few images for one. */
+extern int64_t fa_loader_steps(const fa_loader_options *options);
+/* Starts at batch number `first` (epochs have fa_loader_steps of them). */
 extern fa_status fa_loader_open(const fa_loader_options *options, int64_t first, fa_loader **loader,
 								fa_error *error);
-/* The next batch; it is the caller's until fa_loader_done, which must follow. */
-extern fa_status fa_loader_next(fa_loader *loader, const fa_training_batch **batch,
-								fa_error *error);
-extern void fa_loader_done(fa_loader *loader);
+/*
+ * The next batch: the loader's, until the next call. *loaded is NULL after the
+ * last. An image that cannot be decoded is grey and has no label.
+ */
+extern fa_status fa_loader_next(fa_loader *loader, const fa_loaded **loaded, fa_error *error);
+/* How many images could not be decoded so far, and the name of the first. */
+extern int fa_loader_damaged(fa_loader *loader, const char **first);
 extern void fa_loader_close(fa_loader *loader);
-
-/* A whole image decoded; image->pixels are the caller's. */
-extern fa_status fa_decode_sample(const fa_sample *sample, fa_image *image, fa_error *error);
 
 #endif

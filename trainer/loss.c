@@ -1,146 +1,136 @@
 /*
  * loss.c
- *		Softmax cross-entropy with soft labels, and the error of the expected age;
- *		see loss.h.
+ *		Softmax cross-entropy for categories and for ordered classes; see loss.h.
  */
 #include "loss.h"
 
 #include <math.h>
 #include <string.h>
 
-#define MAX_CLASSES 256
+#define MAX_CLASSES 1024
 
-static void
-softmax(const float *logits, int n, double *probabilities)
+void
+fa_softmax(const float *logits, int classes, float temperature, float *probabilities)
 {
-	double highest = logits[0], total = 0;
+	float maximum = logits[0];
+	double sum = 0;
 
-	for (int i = 1; i < n; i++)
-		highest = logits[i] > highest ? logits[i] : highest;
-	for (int i = 0; i < n; i++)
-		total += probabilities[i] = exp(logits[i] - highest);
-	for (int i = 0; i < n; i++)
-		probabilities[i] /= total;
-}
-
-/* A normal distribution around the age, cut at the ends of the classes. */
-static void
-age_target(double age, double sigma, int n, double *target)
-{
-	double total = 0;
-
-	age = age > n - 1 ? n - 1 : age;
-	for (int i = 0; i < n; i++)
+	for (int i = 1; i < classes; i++)
+		maximum = fmaxf(maximum, logits[i]);
+	for (int i = 0; i < classes; i++)
 	{
-		double z = (i - age) / sigma;
-
-		total += target[i] = exp(-0.5 * z * z);
+		probabilities[i] = expf((logits[i] - maximum) / temperature);
+		sum += probabilities[i];
 	}
-	for (int i = 0; i < n; i++)
-		target[i] /= total;
+	for (int i = 0; i < classes; i++)
+		probabilities[i] = (float) (probabilities[i] / sum);
 }
 
-static void
-class_target(int label, double smoothing, int n, double *target)
+float
+fa_expected_class(const float *probabilities, int classes)
 {
-	for (int i = 0; i < n; i++)
-		target[i] = smoothing / n + (i == label ? 1 - smoothing : 0);
+	double sum = 0;
+
+	for (int i = 0; i < classes; i++)
+		sum += (double) i * probabilities[i];
+	return (float) sum;
 }
 
-/* |d| from one year on, a parabola below (Huber 1964); *slope is its derivative. */
+/*
+ * Cross-entropy of softmax(logits) against target, from the logits so that no
+ * logarithm of zero is taken; gradients become p - target, and p is left in
+ * probabilities.
+ */
 static double
-smooth_error(double d, double *slope)
+cross_entropy(const float *logits, int classes, const float *target, float *probabilities,
+			  float *gradients)
 {
-	if (fabs(d) < 1)
-	{
-		*slope = d;
-		return 0.5 * d * d;
-	}
-	*slope = d > 0 ? 1 : -1;
-	return fabs(d) - 0.5;
-}
+	float maximum = logits[0];
+	double sum = 0, loss = 0;
 
-static bool
-has_label(const fa_labels *label, int head)
-{
-	switch (head)
+	for (int i = 1; i < classes; i++)
+		maximum = fmaxf(maximum, logits[i]);
+	for (int i = 0; i < classes; i++)
+		sum += exp((double) logits[i] - maximum);
+	for (int i = 0; i < classes; i++)
 	{
-		case FA_HEAD_AGE:
-			return label->age >= 0;
-		case FA_HEAD_GENDER:
-			return label->gender >= 0;
-		case FA_HEAD_RACE:
-			return label->race >= 0;
-		default:
-			return label->face >= 0;
-	}
-}
+		double log_p = (double) logits[i] - maximum - log(sum);
 
-/* One sample's loss of one head; gradient receives its derivative. */
-static double
-sample_loss(const fa_labels *label, int head, const float *logits, int n,
-			const fa_loss_options *options, double *gradient)
-{
-	double p[MAX_CLASSES], target[MAX_CLASSES], loss = 0;
-
-	softmax(logits, n, p);
-	switch (head)
-	{
-		case FA_HEAD_AGE:
-			age_target(label->age, options->age_sigma, n, target);
-			break;
-		case FA_HEAD_GENDER:
-			class_target(label->gender, options->smoothing, n, target);
-			break;
-		case FA_HEAD_RACE:
-			class_target(label->race, options->smoothing, n, target);
-			break;
-		default:
-			class_target(label->face, 0, n, target);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		loss -= target[i] * log(fmax(p[i], 1e-30));
-		gradient[i] = p[i] - target[i];
-	}
-	if (head == FA_HEAD_AGE && options->age_error > 0)
-	{
-		double expected = 0, slope, age = label->age > n - 1 ? n - 1 : label->age;
-
-		for (int i = 0; i < n; i++)
-			expected += i * p[i];
-		loss += options->age_error * smooth_error(expected - age, &slope);
-		for (int i = 0; i < n; i++)
-			gradient[i] += options->age_error * slope * p[i] * (i - expected);
+		probabilities[i] = (float) exp(log_p);
+		loss -= target[i] * log_p;
+		gradients[i] = probabilities[i] - target[i];
 	}
 	return loss;
 }
 
-float
-fa_loss(const fa_labels *labels, int count, const float *const *logits, const int *classes,
-		const fa_loss_options *options, float *const *gradients, float *losses)
+double
+fa_loss_categories(const fa_loss_options *options, const float *logits, int classes,
+				   const float *targets, int count, float *gradients)
+{
+	float target[MAX_CLASSES], probabilities[MAX_CLASSES], scale = options->weight / count;
+	double sum = 0;
+
+	memset(gradients, 0, sizeof(float) * count * classes);
+	for (int n = 0; n < count; n++, logits += classes, gradients += classes)
+	{
+		if (targets[n] < 0)
+			continue;
+		for (int i = 0; i < classes; i++)
+			target[i] = options->smoothing / classes;
+		target[(int) targets[n]] += 1 - options->smoothing;
+		sum += cross_entropy(logits, classes, target, probabilities, gradients);
+		for (int i = 0; i < classes; i++)
+			gradients[i] *= scale;
+	}
+	return sum / count;
+}
+
+/*
+ * A normal distribution at the classes, summing to 1. It narrows towards the
+ * first and the last class, which would cut it and so shift its mean.
+ */
+static void
+soft_label(float value, float sigma, int classes, float *target)
 {
 	double sum = 0;
 
-	for (int h = 0; h < FA_HEADS; h++)
+	sigma = fminf(sigma, 0.5f + fminf(value, classes - 1 - value) / 5);
+	for (int i = 0; i < classes; i++)
 	{
-		double total = 0, gradient[MAX_CLASSES];
-		int n = classes[h], labelled = 0;
+		double distance = i - value;
 
-		memset(gradients[h], 0, (size_t) count * n * sizeof(float));
-		for (int i = 0; i < count; i++)
-			labelled += has_label(&labels[i], h);
-		for (int i = 0; i < count && labelled > 0; i++)
-		{
-			if (!has_label(&labels[i], h))
-				continue;
-			total += sample_loss(&labels[i], h, logits[h] + (size_t) i * n, n, options, gradient);
-			for (int c = 0; c < n; c++)
-				gradients[h][(size_t) i * n + c] =
-					(float) (gradient[c] * options->weights[h] / labelled);
-		}
-		losses[h] = labelled > 0 ? (float) (total / labelled) : 0.0f;
-		sum += options->weights[h] * losses[h];
+		target[i] = (float) exp(-distance * distance / (2 * sigma * sigma));
+		sum += target[i];
 	}
-	return (float) sum;
+	for (int i = 0; i < classes; i++)
+		target[i] = (float) (target[i] / sum);
+}
+
+double
+fa_loss_ordinal(const fa_loss_options *options, const float *logits, int classes,
+				const float *targets, int count, float *gradients)
+{
+	float target[MAX_CLASSES], probabilities[MAX_CLASSES], scale = options->weight / count;
+	double sum = 0;
+
+	memset(gradients, 0, sizeof(float) * count * classes);
+	for (int n = 0; n < count; n++, logits += classes, gradients += classes)
+	{
+		float value = fminf(targets[n], classes - 1), expected, distance, slope;
+
+		if (targets[n] < 0)
+			continue;
+		soft_label(value, options->sigma, classes, target);
+		sum += cross_entropy(logits, classes, target, probabilities, gradients);
+		expected = fa_expected_class(probabilities, classes);
+		distance = expected - value;
+		slope = fmaxf(-1, fminf(1, distance));
+		sum += options->expectation *
+			   (fabsf(distance) < 1 ? distance * distance / 2 : fabsf(distance) - 0.5);
+		/* d expected / d logit i = p_i (i - expected) */
+		for (int i = 0; i < classes; i++)
+			gradients[i] = scale * (gradients[i] + options->expectation * slope * probabilities[i] *
+													   (i - expected));
+	}
+	return sum / count;
 }

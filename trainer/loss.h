@@ -1,44 +1,36 @@
 /*
  * loss.h
- *		From logits and labels to a loss and its gradient. Missing labels
- *		(FA_NO_LABEL) neither count nor pull.
+ *		Losses of the heads and their gradients with respect to the logits. Missing
+ *		labels (negative targets) add nothing. Sums are divided by the whole batch,
+ *		labelled or not, so that every label weighs the same.
  */
 #ifndef FA_LOSS_H
 #define FA_LOSS_H
 
-#include "dataset.h"
-
-/* The heads of the networks that this program trains. */
-enum
-{
-	FA_HEAD_AGE,
-	FA_HEAD_GENDER,
-	FA_HEAD_RACE,
-	FA_HEAD_FACE,
-	FA_HEADS
-};
-
-typedef struct fa_labels
-{
-	float age;              /* years; 100 and above are one class */
-	int gender, race, face; /* face: 1 a human face, 0 not */
-} fa_labels;
-
 typedef struct fa_loss_options
 {
-	float weights[FA_HEADS]; /* of each head's cross-entropy */
-	float age_sigma; /* years: soft age labels are a normal distribution (Gao et al. 2017) */
-	float age_error; /* weight of |E[age] - age|, smooth below one year */
-	float smoothing; /* of gender and race labels (Szegedy et al. 2016) */
+	float weight;
+	float smoothing; /* categories: share of the target spread over all classes */
+	/*
+	 * Ordinals: the target is a normal distribution of this standard deviation (above 0; less near
+	 * the ends of the scale) around the value, and `expectation` times the smooth L1 distance
+	 * (Girshick 2015) of the expected class is added.
+	 */
+	float sigma, expectation;
 } fa_loss_options;
 
+/* probabilities and logits may be the same. */
+extern void fa_softmax(const float *logits, int classes, float temperature, float *probabilities);
+extern float fa_expected_class(const float *probabilities, int classes);
+
 /*
- * logits[h]: count x classes[h]; gradients[h] likewise receive dLoss/dlogits.
- * Each head's loss is the mean over the samples that have its label; losses[h]
- * is that mean before its weight. Returns the weighted sum.
+ * Both: logits and gradients are [count, classes]; gradients receive
+ * weight * dLoss / dlogits. Returns the loss without the weight.
  */
-extern float fa_loss(const fa_labels *labels, int count, const float *const *logits,
-					 const int *classes, const fa_loss_options *options, float *const *gradients,
-					 float *losses);
+extern double fa_loss_categories(const fa_loss_options *options, const float *logits, int classes,
+								 const float *targets, int count, float *gradients);
+/* Targets beyond the last class are taken for it. */
+extern double fa_loss_ordinal(const fa_loss_options *options, const float *logits, int classes,
+							  const float *targets, int count, float *gradients);
 
 #endif

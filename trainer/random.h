@@ -1,8 +1,9 @@
 /*
  * random.h
- *		Random numbers that depend on a seed and a position alone, so that a batch
- *		is the same whichever thread makes it and after whichever resume.
- *		SplitMix64 (Steele, Lea, Flood 2014).
+ *		Random numbers for the trainer: SplitMix64 (Steele, Lea, Flood 2014), and a
+ *		permutation that is computed, not stored. Every sample draws from a generator
+ *		seeded by what it is (seed, epoch, index), so that results do not depend on
+ *		which thread makes it, or when.
  */
 #ifndef FA_RANDOM_H
 #define FA_RANDOM_H
@@ -17,58 +18,95 @@ typedef struct fa_random
 } fa_random;
 
 static inline uint64_t
-fa_random_next(fa_random *random)
+fa_mix(uint64_t z)
 {
-	uint64_t x = random->state += 0x9e3779b97f4a7c15u;
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
 
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-	return x ^ (x >> 31);
+static inline uint64_t
+fa_random_bits(fa_random *random)
+{
+	return fa_mix(random->state += 0x9e3779b97f4a7c15u);
 }
 
 static inline fa_random
-fa_random_at(uint64_t seed, uint64_t position)
+fa_random_seed(uint64_t seed, uint64_t a, uint64_t b)
 {
-	fa_random random = {seed};
-
-	random.state = fa_random_next(&random) ^ (position * 0xd1b54a32d192ed03u);
-	fa_random_next(&random);
-	return random;
+	return (fa_random){fa_mix(fa_mix(fa_mix(seed + 0x9e3779b97f4a7c15u) + a) + b)};
 }
 
-/* Uniform in [0, 1). */
+/* [0, 1) */
 static inline double
-fa_random_uniform(fa_random *random)
+fa_random_unit(fa_random *random)
 {
-	return (double) (fa_random_next(random) >> 11) * 0x1p-53;
+	return (double) (fa_random_bits(random) >> 11) * 0x1p-53;
 }
 
 static inline double
 fa_random_between(fa_random *random, double low, double high)
 {
-	return low + (high - low) * fa_random_uniform(random);
+	return low + (high - low) * fa_random_unit(random);
+}
+
+/* Uniform in the logarithm; 0 < low <= high. */
+static inline double
+fa_random_log_between(fa_random *random, double low, double high)
+{
+	return low * pow(high / low, fa_random_unit(random));
 }
 
 static inline bool
 fa_random_chance(fa_random *random, double probability)
 {
-	return fa_random_uniform(random) < probability;
+	return fa_random_unit(random) < probability;
 }
 
-/* Below n, n > 0. */
+/* 0 ... n - 1, n > 0 */
 static inline int
 fa_random_below(fa_random *random, int n)
 {
-	return (int) (fa_random_uniform(random) * n);
+	return (int) (fa_random_unit(random) * n);
 }
 
-/* Normal with mean 0 and the deviation given (Box, Muller 1958). */
+/* Standard normal (Box, Muller 1958). */
 static inline double
-fa_random_normal(fa_random *random, double deviation)
+fa_random_normal(fa_random *random)
 {
-	double u = 1.0 - fa_random_uniform(random), v = fa_random_uniform(random);
+	double u = 1.0 - fa_random_unit(random);
 
-	return deviation * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+	return sqrt(-2 * log(u)) * cos(2 * M_PI * fa_random_unit(random));
+}
+
+/*
+ * Where a key's permutation of 0 ... n - 1 takes index: a Feistel network of
+ * four rounds over the next even power of two, walked until it falls inside.
+ */
+static inline uint32_t
+fa_permute(uint64_t key, uint32_t n, uint32_t index)
+{
+	int half = 1;
+	uint32_t mask;
+
+	while (half < 16 && (1ull << (2 * half)) < n)
+		half++;
+	mask = (1u << half) - 1;
+	do
+	{
+		uint32_t left = index >> half, right = index & mask;
+
+		for (int round = 0; round < 4; round++)
+		{
+			uint32_t f = (uint32_t) fa_mix(key + ((uint64_t) (round + 1) << 32) + right) & mask;
+			uint32_t swapped = left ^ f;
+
+			left = right;
+			right = swapped;
+		}
+		index = left << half | right;
+	} while (index >= n);
+	return index;
 }
 
 #endif
