@@ -21,7 +21,7 @@
 typedef struct fa_header
 {
 	int64_t width, height; /* as stored, at least 1; not yet checked against any limit */
-	int orientation;	   /* EXIF 1..8 */
+	int orientation;       /* EXIF 1..8 */
 	bool interlaced;
 } fa_header;
 

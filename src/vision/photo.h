@@ -36,10 +36,12 @@ extern fa_status fa_photo_open(fa_photo *photo, const void *bytes, size_t length
 
 /*
  * The whole photo at eighths/8 of its size, eighths = 1..8: scaled in the DCT
- * domain (JPEG) or averaged row by row (PNG). view->x = view->y = 0. Every byte
- * of the file's image data is read, so that damage anywhere in it (a
+ * domain (JPEG) or averaged row by row (PNG). view->x = view->y = 0, but for a
+ * mirrored or turned photo whose sides aren't multiples of 8: then the image may
+ * begin a part of one of its pixels before the photo does, and they are negative.
+ * Every byte of the file's image data is read, so that damage anywhere in it (a
  * truncation, a bad CRC, a bad Huffman code) is FA_DAMAGED.
- * The caller frees view->image.
+ * Gamma and colour profiles are not applied. The caller frees view->image.
  */
 extern fa_status fa_photo_decode(const fa_photo *photo, int eighths, fa_view *view,
 								 const fa_interrupt *interrupt, fa_error *error);
