@@ -1,68 +1,150 @@
 # faceattr: faces in stored photos, inside PostgreSQL.
 #
-#   make          the extension and the companion program trainer/faceattr
-#   make install  PGXS's
-#   make check    all tests        make demo   the main job on sample photos
+#   make            the extension and the companion program, trainer/faceattr
+#   make install    both, with the shipped weights, into the PostgreSQL of PG_CONFIG
+#   make demo       the main job on sample photos, in a throw-away server
+#   make check      all tests; the last line counts them
+#   make deps       installs what these need from Debian's packages
+#   make bench      measurements     make torture    20,000 damaged photos through SQL
+#   make fuzz       hours of it      make lint       cppcheck and clang-tidy
+#   make format     clang-format
 #
 # The core (vision, nn, face) is built once, as a static library, and linked
 # into faceattr.so and into the companion program.
-
-EXTENSION = faceattr
-MODULE_big = faceattr
-DATA = sql/faceattr--0.1.sql
 
 CORE_SOURCES = $(wildcard src/*.c src/vision/*.c src/nn/*.c src/face/*.c)
 PG_SOURCES = $(wildcard src/pg/*.c)
 TRAINER_SOURCES = $(wildcard trainer/*.c)
 UNIT_SOURCES = $(wildcard test/unit/test_*.c)
 UNIT_HELPERS = $(filter-out $(UNIT_SOURCES),$(wildcard test/unit/*.c))
+FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
+BENCH_SOURCES = $(wildcard bench/*.c)
 
 BUILD ?= build
+JOBS ?= $(shell nproc)
 SANITIZE ?=
+SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 WARNINGS = -Wall -Wextra -Werror
-CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
-	$(shell pkg-config --cflags freetype2)
+CORE_CFLAGS = -std=gnu11 -O2 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
+	$(shell pkg-config --cflags freetype2 2>/dev/null)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
 TRAINER_LIBS = -larchive $(CORE_LIBS)
 
 CORE = $(BUILD)/libfaceattr.a
-CORE_OBJECTS = $(CORE_SOURCES:%.c=$(BUILD)/%.o)
-UNIT_TESTS = $(UNIT_SOURCES:test/unit/%.c=$(BUILD)/test/unit/%)
+UNIT_TESTS = $(UNIT_SOURCES:%.c=$(BUILD)/%)
+BENCHES = $(BENCH_SOURCES:%.c=$(BUILD)/%)
 
-OBJS = $(PG_SOURCES:.c=.o)
-SHLIB_LINK = $(CORE) $(CORE_LIBS)
+PG_CONFIG ?= pg_config
+PGXS = $(MAKE) -f src/pg/pgxs.mk PG_CONFIG='$(PG_CONFIG)' CORE='$(CORE)' CORE_LIBS='$(CORE_LIBS)' \
+	WARNINGS='$(WARNINGS)'
 
-all: trainer/faceattr
+all: trainer/faceattr extension
+extension: $(CORE)
+	@test -f "$$($(PG_CONFIG) --pgxs)" || { echo "PostgreSQL's server headers are missing: 'make deps' installs them" >&2; false; }
+	@$(PGXS) all
+install: all
+	@$(PGXS) install
+uninstall installcheck:
+	@$(PGXS) $@
+clean:
+	rm -rf $(BUILD) $(BUILD)-sanitize trainer/faceattr
+	@$(PGXS) clean
+
+# --- The core, the companion program, unit tests and benchmarks
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(CORE): $(CORE_OBJECTS)
+$(CORE): $(CORE_SOURCES:%.c=$(BUILD)/%.o)
 	rm -f $@
 	ar rcs $@ $^
 
 trainer/faceattr: $(TRAINER_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
 	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(TRAINER_LIBS)
 
-$(BUILD)/test/unit/test_%: $(BUILD)/test/unit/test_%.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(CORE)
+$(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(CORE)
 	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(TRAINER_LIBS)
 
-unit: $(UNIT_TESTS)
-	@set -e; for t in $(UNIT_TESTS); do echo "$$t"; $$t; done
+$(BENCHES): %: %.o $(CORE)
+	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(CORE_LIBS)
 
 core: $(CORE)
+unit: $(UNIT_TESTS)
+benches: $(BENCHES)
+
+# --- Fuzz targets: the parsers alone, by clang
+
+CLANG ?= clang
+FUZZED = src/fa.c $(wildcard src/vision/*.c) src/nn/safetensors.c src/nn/weights.c src/nn/net.c
+FUZZ_CFLAGS = -std=gnu11 -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined $(WARNINGS) -Wno-unknown-pragmas \
+	$(shell pkg-config --cflags freetype2 2>/dev/null)
+FUZZERS = $(FUZZ_SOURCES:test/fuzz/%.c=$(BUILD)/fuzz/%)
+
+$(BUILD)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(CLANG) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/fuzz/test/fuzz/%.o $(FUZZED:%.c=$(BUILD)/fuzz/%.o)
+	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
+
+fuzzers: $(FUZZERS)
+
+FUZZ_SECONDS ?= 3600
+fuzz: fuzzers
+	set -e; for f in $(FUZZERS); do FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run $$f; done
+
+# --- Packages
+
+PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
+PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev \
+	fonts-dejavu-core libjansson-dev libarchive-dev postgresql-$(PG_MAJOR) \
+	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+
+deps:
+	@missing=$$(for p in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		$(SUDO) apt-get update && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
+	fi
+
+# --- Everything that runs. PGXS is looked for again once packages are there.
+
+check: deps
+	$(MAKE) -j$(JOBS) all unit fuzzers
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-sanitize SANITIZE="$(SANITIZERS)" unit
+	BUILD=$(BUILD) PG_CONFIG=$(PG_CONFIG) test/check
+
+demo: deps
+	$(MAKE) -j$(JOBS) all
+	OUT=demo PG_CONFIG=$(PG_CONFIG) test/sandbox demo/run
+
+torture: deps
+	$(MAKE) -j$(JOBS) all
+	TRIES=20000 PG_CONFIG=$(PG_CONFIG) test/sandbox perl test/t/030_torture.pl
+
+bench: deps
+	$(MAKE) -j$(JOBS) all benches
+	BUILD=$(BUILD) PG_CONFIG=$(PG_CONFIG) bench/run
+
+C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/*.[ch])
 
 format:
-	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch])
+	clang-format -i $(C_FILES)
 
-.PHONY: core unit format
+lint:
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
+		--enable=warning,portability,performance --suppress=missingIncludeSystem \
+		$(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES)
+	clang-tidy --quiet --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters' \
+		--warnings-as-errors='*' $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) -- \
+		-std=gnu11 -isystem $$($(PG_CONFIG) --includedir-server) -D_GNU_SOURCE $(shell pkg-config --cflags freetype2 2>/dev/null)
+
+.PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
+	check demo torture bench format lint
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-
-ifneq ($(PG_SOURCES),)
-PG_CONFIG ?= pg_config
-include $(shell $(PG_CONFIG) --pgxs)
-faceattr.so: $(CORE)
-endif
