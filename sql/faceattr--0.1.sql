@@ -122,6 +122,6 @@ COMMENT ON FUNCTION face_annotate(bytea, text, text) IS
 'the upright photo with boxes and labels drawn (image: JPEG or PNG; model: its name; format: jpeg or png)';
 
 CREATE FUNCTION face_attributes_trigger() RETURNS trigger
-AS 'MODULE_PATHNAME', 'faceattr_trigger' LANGUAGE C;
+AS 'MODULE_PATHNAME', 'faceattr_trigger' LANGUAGE C PARALLEL SAFE;
 COMMENT ON FUNCTION face_attributes_trigger() IS
 'keeps a column of faces in step with a column of photos: BEFORE INSERT OR UPDATE, FOR EACH ROW (image_column, target_column [, model]; the target is of type face[] for all faces or face for the largest)';
