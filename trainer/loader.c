@@ -203,6 +203,7 @@ work(void *argument)
 		{
 			loader->ring[batch % AHEAD].done = 0;
 			loader->ring[batch % AHEAD].loaded.count = batch_count(loader, batch);
+			loader->ring[batch % AHEAD].loaded.size = loader->options.size;
 		}
 		if (loader->next_image == loader->ring[batch % AHEAD].loaded.count)
 		{

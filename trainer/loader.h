@@ -36,7 +36,7 @@ typedef struct fa_loader_options
 
 typedef struct fa_loaded
 {
-	int count;
+	int count, size;
 	uint8_t *pixels;          /* [count, size, size, 3] */
 	float *targets[FA_HEADS]; /* [count]: class or years, FA_NO_LABEL */
 } fa_loaded;

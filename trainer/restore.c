@@ -5,9 +5,6 @@
  */
 #include "restore.h"
 
-#include "../src/vision/warp.h"
-#include "loader.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,17 +38,42 @@ add_values(moments *m, const float *values, size_t rows, int channels)
 	m->count += rows;
 }
 
-/* Runs all images through the network with operations first ... as outputs. */
+static fa_status
+run_images(const fa_engine_interface *interface, fa_model *model, const int *ops, int op_count,
+		   const fa_shape *shapes, fa_loader *loader, int image_count, float *const *outputs,
+		   moments *all, fa_error *error)
+{
+	for (int done = 0; done < image_count;)
+	{
+		const fa_loaded *loaded;
+		fa_batch batch;
+
+		FA_TRY(fa_loader_next(loader, &loaded, error));
+		batch = (fa_batch){loaded->count, loaded->size, loaded->size, loaded->pixels};
+		FA_TRY(interface->run(model, &batch, outputs, NULL, error));
+		for (int i = 0; i < op_count; i++)
+		{
+			const fa_shape *s = &shapes[ops[i]];
+
+			add_values(&all[ops[i]], outputs[i], (size_t) loaded->count * s->height * s->width,
+					   s->channels);
+		}
+		done += loaded->count;
+	}
+	return FA_OK;
+}
+
+/* Runs images through the network with the given operations as outputs. */
 static fa_status
 measure(const fa_engine_interface *interface, fa_engine *engine, const fa_net *net,
-		const fa_weights *weights, const int *ops, int op_count, const fa_dataset *images,
-		int image_count, int size, moments *all, fa_error *error)
+		const fa_weights *weights, const int *ops, int op_count, const fa_loader_options *images,
+		int image_count, moments *all, fa_error *error)
 {
 	fa_net probe = *net; /* shares the operations */
 	fa_model *model = NULL;
+	fa_loader *loader = NULL;
 	fa_shape *shapes = calloc(net->op_count, sizeof(fa_shape));
 	float *outputs[AT_A_TIME] = {NULL};
-	fa_image crop = {0};
 	fa_status status;
 
 	if (shapes == NULL)
@@ -59,43 +81,26 @@ measure(const fa_engine_interface *interface, fa_engine *engine, const fa_net *n
 	probe.output_count = 0;
 	for (int i = 0; i < op_count; i++)
 		fa_net_output(&probe, net->ops[ops[i]].name, ops[i]);
-	status = fa_net_shapes(net, size, size, shapes, error);
+	status = fa_net_shapes(net, images->size, images->size, shapes, error);
 	if (status == FA_OK)
 		status = interface->load(engine, &probe, weights, FA_PRECISION_FP32, &model, error);
-	if (status == FA_OK)
-		status = fa_image_alloc(&crop, size, size, error);
 	for (int i = 0; i < op_count && status == FA_OK; i++)
 	{
 		const fa_shape *s = &shapes[ops[i]];
-		size_t bytes = (size_t) s->height * s->width * s->channels * sizeof(float);
+		size_t bytes = (size_t) images->batch * s->height * s->width * s->channels * sizeof(float);
 
 		outputs[i] = malloc(bytes);
 		if (outputs[i] == NULL)
 			status = fa_no_memory(error, bytes);
 	}
-	for (int k = 0; k < image_count && status == FA_OK; k++)
-	{
-		/* spread over the data set */
-		const fa_sample *sample = &images->samples[(int64_t) k * images->count / image_count];
-		fa_batch batch = {1, size, size, crop.pixels};
-		fa_image chip;
-
-		if (fa_decode_sample(sample, &chip, error) != FA_OK)
-			continue;
-		status = fa_letterbox(&chip, size, size, &crop, 0, error);
-		fa_image_free(&chip);
-		if (status == FA_OK)
-			status = interface->run(model, &batch, outputs, NULL, error);
-		for (int i = 0; i < op_count && status == FA_OK; i++)
-		{
-			const fa_shape *s = &shapes[ops[i]];
-
-			add_values(&all[ops[i]], outputs[i], (size_t) s->height * s->width, s->channels);
-		}
-	}
+	if (status == FA_OK)
+		status = fa_loader_open(images, 0, &loader, error);
+	if (status == FA_OK)
+		status = run_images(interface, model, ops, op_count, shapes, loader, image_count, outputs,
+							all, error);
+	fa_loader_close(loader);
 	for (int i = 0; i < op_count; i++)
 		free(outputs[i]);
-	fa_image_free(&crop);
 	if (model != NULL)
 		interface->unload(model);
 	free(shapes);
@@ -159,15 +164,20 @@ restore_filter(const fa_op *op, const fa_weights *folded, const moments *m, floa
 
 fa_status
 fa_restore_batch_norm(const fa_engine_interface *interface, fa_engine *engine, const fa_net *from,
-					  const fa_weights *folded, const fa_net *to, const fa_dataset *images,
-					  int image_count, int size, fa_weights *restored, fa_error *error)
+					  const fa_weights *folded, const fa_net *to, const fa_loader_options *images,
+					  int image_count, fa_weights *restored, fa_error *error)
 {
 	moments *all = calloc(from->op_count, sizeof(moments));
 	int *filters = calloc(from->op_count, sizeof(int)), filter_count = 0;
+	fa_loader_options plain = *images;
 	float epsilon = 0;
 	fa_status status = FA_OK;
 
 	memset(restored, 0, sizeof(*restored));
+	plain.shuffle = true; /* from all over the data */
+	plain.negatives = NULL;
+	plain.batch = 8;
+	plain.augment = fa_augment_none;
 	if (all == NULL || filters == NULL)
 		status = fa_no_memory(error, from->op_count * sizeof(moments));
 	for (int i = 0; i < from->op_count && status == FA_OK; i++)
@@ -184,8 +194,8 @@ fa_restore_batch_norm(const fa_engine_interface *interface, fa_engine *engine, c
 			epsilon = to->ops[i].epsilon;
 	for (int i = 0; i < filter_count && status == FA_OK; i += AT_A_TIME)
 		status = measure(interface, engine, from, folded, filters + i,
-						 filter_count - i < AT_A_TIME ? filter_count - i : AT_A_TIME, images,
-						 image_count, size, all, error);
+						 filter_count - i < AT_A_TIME ? filter_count - i : AT_A_TIME, &plain,
+						 image_count, all, error);
 	for (int i = 0; i < filter_count && status == FA_OK; i++)
 		status = restore_filter(&from->ops[filters[i]], folded, &all[filters[i]], epsilon, restored,
 								error);

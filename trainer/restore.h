@@ -8,7 +8,7 @@
 #define FA_RESTORE_H
 
 #include "../src/nn/engine.h"
-#include "dataset.h"
+#include "loader.h"
 
 /*
  * from: the folded network's convolutions, `to`: the same with a batch norm after
@@ -20,7 +20,7 @@
  */
 extern fa_status fa_restore_batch_norm(const fa_engine_interface *interface, fa_engine *engine,
 									   const fa_net *from, const fa_weights *folded,
-									   const fa_net *to, const fa_dataset *images, int image_count,
-									   int size, fa_weights *restored, fa_error *error);
+									   const fa_net *to, const fa_loader_options *images,
+									   int image_count, fa_weights *restored, fa_error *error);
 
 #endif

@@ -10,7 +10,6 @@
 #include "trainer.h"
 
 #include "checkpoint.h"
-#include "heads.h"
 #include "loss.h"
 #include "restore.h"
 #include "validate.h"
@@ -19,6 +18,7 @@
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +29,8 @@
 typedef struct options
 {
 	const char *data, *labels, *validation, *validation_labels;
-	const char *negatives, *negative_validation, *init, *output;
-	double negative_zoom, negative_share;
+	const char *negatives, *negative_validation, *detector, *init, *output;
+	double negative_share;
 	int size, batch, hidden, epochs, head_epochs, threads, workers, checkpoint_minutes;
 	double minutes, rate, head_rate, warm_up, weight_decay, clip, ema, dropout, momentum;
 	uint64_t seed;
@@ -38,7 +38,7 @@ typedef struct options
 	fa_precision precision;
 	fa_augment_options augment;
 	fa_loss_options losses[FA_HEADS];
-	double landmark_template[5][2];
+	double landmark_template[FA_LANDMARKS][2];
 } options;
 
 enum
@@ -47,7 +47,7 @@ enum
 	OPT_VAL_LABELS,
 	OPT_NEGATIVES,
 	OPT_VAL_NEGATIVES,
-	OPT_NEGATIVE_ZOOM,
+	OPT_DETECTOR,
 	OPT_NEGATIVE_SHARE,
 	OPT_INIT,
 	OPT_SIZE,
@@ -83,9 +83,9 @@ static const struct argp_option argp_options[] = {
 	{"labels", 'l', "TSV", 0, "Their labels (default: beside the data)", 1},
 	{"val", OPT_VAL, "TAR|DIR", 0, "Chips to validate on", 1},
 	{"val-labels", OPT_VAL_LABELS, "TSV", 0, "Their labels", 1},
-	{"negatives", OPT_NEGATIVES, "TAR|DIR", 0, "Crops without a human face", 1},
+	{"negatives", OPT_NEGATIVES, "TAR|DIR", 0, "Photos without a human face", 1},
 	{"val-negatives", OPT_VAL_NEGATIVES, "TAR|DIR", 0, "The same for validation", 1},
-	{"negative-zoom", OPT_NEGATIVE_ZOOM, "X", 0, "Negatives show X times the frame (1.3)", 1},
+	{"detector", OPT_DETECTOR, "DIR", 0, "Where yunet_n.safetensors is (weights)", 1},
 	{"negative-share", OPT_NEGATIVE_SHARE, "X", 0, "Share of a batch (0.1)", 1},
 	{"init", OPT_INIT, "FILE", 0,
 	 "Weights to start from: a folded backbone, or an earlier training's best.safetensors", 2},
@@ -144,7 +144,6 @@ parse_option(int key, char *text, struct argp_state *state)
 		int key;
 		double *real, low, high;
 	} reals[] = {
-		{OPT_NEGATIVE_ZOOM, &o->negative_zoom, 1, 4},
 		{OPT_NEGATIVE_SHARE, &o->negative_share, 0, 0.9},
 		{OPT_MINUTES, &o->minutes, 0, 1e6},
 		{OPT_RATE, &o->rate, 0, 10},
@@ -206,6 +205,9 @@ parse_option(int key, char *text, struct argp_state *state)
 			return 0;
 		case OPT_VAL_NEGATIVES:
 			o->negative_validation = text;
+			return 0;
+		case OPT_DETECTOR:
+			o->detector = text;
 			return 0;
 		case OPT_INIT:
 			o->init = text;
@@ -271,8 +273,9 @@ typedef struct training
 	fa_trainer *trainer;
 	bool heads_only; /* the trainer is one for the heads alone */
 	fa_loader *loader;
-	fa_dataset faces, validation, negatives, negative_validation;
-	fa_loader_options loading;
+	fa_dataset faces, validation;
+	fa_negatives negatives, negative_validation;
+	fa_loader_options loading, validating;
 	fa_progress progress;
 	FILE *log;
 	float *outputs[1 + FA_HEADS], *gradients[1 + FA_HEADS];
@@ -345,7 +348,7 @@ initial_weights(training *t, fa_weights *weights, fa_error *error)
 		status = fa_weights_match(&given, &folded, true, error);
 		if (status == FA_OK)
 			status = fa_restore_batch_norm(t->interface, t->engine, &folded, &given, &t->net,
-										   &t->faces, 256, t->o.size, weights, error);
+										   &t->loading, 256, weights, error);
 		fa_net_free(&folded);
 	}
 	fa_weights_free(&given);
@@ -448,14 +451,14 @@ say(training *t, const char *format, ...)
 static int64_t
 head_steps(const training *t)
 {
-	return t->o.head_epochs * fa_loader_epoch(&t->loading);
+	return t->o.head_epochs * fa_loader_steps(&t->loading);
 }
 
 /* How much of the schedule is over, 0 ... 1; the heads' epochs come before it. */
 static double
 schedule_position(const training *t)
 {
-	double steps = (double) fa_loader_epoch(&t->loading) * t->o.epochs;
+	double steps = (double) fa_loader_steps(&t->loading) * t->o.epochs;
 	double position = t->o.minutes > 0 ? t->progress.seconds / (60 * t->o.minutes)
 									   : (double) (t->progress.step - head_steps(t)) / steps;
 
@@ -479,7 +482,7 @@ learning_rate(const training *t)
 static fa_status
 step(training *t, double *losses, float *norm, fa_error *error)
 {
-	const fa_training_batch *made;
+	const fa_loaded *made;
 	fa_batch batch = {t->o.batch, t->o.size, t->o.size, NULL};
 	fa_update update = {
 		.learning_rate = (float) learning_rate(t),
@@ -501,7 +504,6 @@ step(training *t, double *losses, float *norm, fa_error *error)
 		losses[h] = (h == FA_HEAD_AGE ? fa_loss_ordinal : fa_loss_categories)(
 			&t->o.losses[h], t->outputs[1 + h], fa_heads[h].classes, made->targets[h], t->o.batch,
 			t->gradients[1 + h]);
-	fa_loader_done(t->loader);
 	if (status == FA_OK)
 		status = t->interface->backward(t->trainer, (const float *const *) t->gradients, error);
 	if (status == FA_OK)
@@ -521,15 +523,13 @@ validate(training *t, fa_error *error)
 
 	if (status == FA_OK)
 		status = fa_validate(t->interface, t->engine, &weights, t->o.hidden, t->o.precision,
-							 &t->validation,
-							 t->negative_validation.count > 0 ? &t->negative_validation : NULL,
-							 t->o.negative_zoom, t->o.size, &s, error);
+							 &t->validating, &s, error);
 	if (status == FA_OK)
 		say(t,
 			"step %lld, %.0f s: validation age %.3f years, gender %.2f %%, race %.2f %%, "
-			"face %.2f %%, total %.3f%s",
+			"faces kept %.2f %%, others rejected %.2f %%, total %.3f%s",
 			(long long) t->progress.step, t->progress.seconds, s.age_error, s.gender, s.race,
-			s.face, s.total, s.total < t->progress.best ? " (best)" : "");
+			s.face, s.reject, s.total, s.total < t->progress.best ? " (best)" : "");
 	if (status == FA_OK && s.total < t->progress.best)
 	{
 		t->progress.best = s.total;
@@ -553,7 +553,7 @@ static void
 show(training *t, const double *losses, float norm, double speed)
 {
 	double position = schedule_position(t), left = NAN;
-	int64_t per_epoch = fa_loader_epoch(&t->loading);
+	int64_t per_epoch = fa_loader_steps(&t->loading);
 
 	if (t->o.minutes > 0)
 		left = 60 * t->o.minutes - t->progress.seconds;
@@ -600,7 +600,7 @@ finished(const training *t)
 static fa_status
 run(training *t, fa_error *error)
 {
-	int64_t per_epoch = fa_loader_epoch(&t->loading);
+	int64_t per_epoch = fa_loader_steps(&t->loading);
 	double mean[FA_HEADS] = {0}, speed = 0, saved = now();
 
 	while (!finished(t) && !signalled)
@@ -637,6 +637,31 @@ run(training *t, fa_error *error)
 	return FA_OK;
 }
 
+/* What the detector finds in photos without people, and their backgrounds. */
+static fa_status
+collect_negatives(training *t, const char *path, float min_score, int windows,
+				  fa_negatives *negatives, fa_error *error)
+{
+	fa_dataset photos;
+	fa_pipeline *pipeline;
+	fa_status status;
+
+	if (path == NULL)
+		return FA_OK;
+	FA_TRY(fa_dataset_read(&photos, path, NULL, error));
+	status = fa_pipeline_open(t->interface, t->o.threads, t->o.precision, t->o.detector, NULL,
+							  &pipeline, error);
+	if (status == FA_OK)
+	{
+		status = fa_negatives_collect(negatives, pipeline, &photos,
+									  (const double(*)[2]) t->o.landmark_template, min_score,
+									  windows, t->o.seed, NULL, error);
+		fa_pipeline_close(pipeline);
+	}
+	fa_dataset_free(&photos);
+	return status;
+}
+
 static fa_status
 prepare(training *t, fa_error *error)
 {
@@ -647,23 +672,24 @@ prepare(training *t, fa_error *error)
 
 	FA_TRY(read_data(&t->faces, o->data, o->labels, true, error));
 	FA_TRY(read_data(&t->validation, o->validation, o->validation_labels, true, error));
-	if (o->negatives != NULL)
-		FA_TRY(read_data(&t->negatives, o->negatives, NULL, false, error));
-	if (o->negative_validation != NULL)
-		FA_TRY(read_data(&t->negative_validation, o->negative_validation, NULL, false, error));
+	FA_TRY(collect_negatives(t, o->negatives, 0.3f, 4, &t->negatives, error));
+	/* to validate on: just what would be reported */
+	FA_TRY(collect_negatives(t, o->negative_validation, 0.5f, 0, &t->negative_validation, error));
 	t->loading = (fa_loader_options){
 		.faces = &t->faces,
 		.negatives = &t->negatives,
-		.negative_zoom = o->negative_zoom,
+		.shuffle = true,
+		.negative_share = o->negative_share,
 		.batch = o->batch,
-		.negatives_per_batch =
-			t->negatives.count > 0 ? (int) lround(o->negative_share * o->batch) : 0,
 		.size = o->size,
-		.landmark_template = (const double(*)[2]) o->landmark_template,
+		.workers = o->workers,
 		.augment = o->augment,
 		.seed = o->seed,
-		.workers = o->workers,
 	};
+	memcpy(t->loading.landmark_template, o->landmark_template, sizeof(o->landmark_template));
+	t->validating = t->loading;
+	t->validating.faces = &t->validation;
+	t->validating.negatives = &t->negative_validation;
 	FA_TRY(t->interface->open(o->threads, &t->engine, error));
 	FA_TRY(fa_attribute_net(&t->net, o->hidden, true, (float) o->dropout, error));
 	for (int i = 1; i <= FA_HEADS; i++)
@@ -700,7 +726,7 @@ prepare(training *t, fa_error *error)
 		return status;
 	say(t, "%d faces, %d to validate on, %d and %d negatives; %lld steps an epoch; step %lld",
 		t->faces.count, t->validation.count, t->negatives.count, t->negative_validation.count,
-		(long long) fa_loader_epoch(&t->loading), (long long) t->progress.step);
+		(long long) fa_loader_steps(&t->loading), (long long) t->progress.step);
 	return fa_loader_open(&t->loading, t->progress.step, &t->loader, error);
 }
 
@@ -719,8 +745,8 @@ clean_up(training *t)
 	t->interface->close(t->engine);
 	fa_dataset_free(&t->faces);
 	fa_dataset_free(&t->validation);
-	fa_dataset_free(&t->negatives);
-	fa_dataset_free(&t->negative_validation);
+	fa_negatives_free(&t->negatives);
+	fa_negatives_free(&t->negative_validation);
 	if (t->log != NULL)
 		fclose(t->log);
 }
@@ -736,7 +762,7 @@ faceattr_train(int argc, char **argv)
 	training t = {
 		.o =
 			{
-				.negative_zoom = 1.3,
+				.detector = "weights",
 				.negative_share = 0.1,
 				.size = 224,
 				.batch = 32,

@@ -5,82 +5,100 @@
 #include "validate.h"
 
 #include "../src/nn/fold.h"
-#include "../src/vision/warp.h"
 #include "loss.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH 16
-
-/* The centre 1 / zoom of an image, scaled to the network's input. */
-static fa_status
-load_crop(const fa_sample *sample, double zoom, int size, uint8_t *pixels, fa_error *error)
+fa_status
+fa_attribute_net(fa_net *net, int hidden, bool training, float dropout, fa_error *error)
 {
-	fa_image crop = {size, size, 3 * (size_t) size, pixels}, chip;
-	double scale;
-	fa_status status;
+	return fa_net_mobilenet_v1(net, fa_heads, FA_HEADS, hidden, training, training ? dropout : 0,
+							   error);
+}
 
-	FA_TRY(fa_decode_sample(sample, &chip, error));
-	scale = chip.width / (zoom * size);
-	if (zoom == 1.0)
-		status = fa_letterbox(&chip, size, size, &crop, 0, error);
-	else
-		status = fa_warp(&chip,
-						 (fa_affine){scale, 0, (chip.width - scale * size) / 2, 0, scale,
-									 (chip.height - scale * size) / 2},
-						 &crop, error);
-	fa_image_free(&chip);
-	return status;
+void
+fa_logits_free(fa_logits *logits)
+{
+	for (int h = 0; h < FA_HEADS; h++)
+	{
+		free(logits->logits[h]);
+		free(logits->targets[h]);
+	}
+	memset(logits, 0, sizeof(*logits));
+}
+
+static fa_status
+allocate(fa_logits *l, int count, fa_error *error)
+{
+	for (int h = 0; h < FA_HEADS; h++)
+	{
+		l->logits[h] = malloc((size_t) count * fa_heads[h].classes * sizeof(float));
+		l->targets[h] = malloc((size_t) count * sizeof(float));
+		if (l->logits[h] == NULL || l->targets[h] == NULL)
+			return fa_no_memory(error, (size_t) count * sizeof(float));
+	}
+	return FA_OK;
+}
+
+static fa_status
+run_all(const fa_engine_interface *interface, fa_model *model, fa_loader *loader, fa_logits *l,
+		fa_error *error)
+{
+	const fa_loaded *loaded;
+	int size = 0;
+
+	for (;;)
+	{
+		float *outputs[1 + FA_HEADS] = {NULL};
+		fa_batch batch;
+
+		FA_TRY(fa_loader_next(loader, &loaded, error));
+		if (loaded == NULL)
+			return FA_OK;
+		size = loaded->size;
+		batch = (fa_batch){loaded->count, size, size, loaded->pixels};
+		for (int h = 0; h < FA_HEADS; h++)
+		{
+			outputs[1 + h] = l->logits[h] + (size_t) l->count * fa_heads[h].classes;
+			memcpy(l->targets[h] + l->count, loaded->targets[h], loaded->count * sizeof(float));
+		}
+		FA_TRY(interface->run(model, &batch, outputs, NULL, error));
+		l->count += loaded->count;
+	}
 }
 
 fa_status
-fa_all_logits(const fa_engine_interface *interface, fa_engine *engine, const fa_net *net,
-			  const fa_weights *folded, fa_precision precision, const fa_dataset *images,
-			  double zoom, int size, float **logits, fa_error *error)
+fa_logits_collect(const fa_engine_interface *interface, fa_engine *engine, const fa_weights *folded,
+				  int hidden, fa_precision precision, const fa_loader_options *options,
+				  fa_logits *logits, fa_error *error)
 {
-	fa_model *model;
-	size_t crop_bytes = 3 * (size_t) size * size;
-	uint8_t *pixels = malloc(BATCH * crop_bytes);
-	fa_status status = interface->load(engine, net, folded, precision, &model, error);
+	fa_loader_options o = *options;
+	fa_net net;
+	fa_model *model = NULL;
+	fa_loader *loader = NULL;
+	fa_status status;
 
-	memset(logits, 0, FA_HEADS * sizeof(float *));
-	if (status == FA_OK && pixels == NULL)
-		status = fa_no_memory(error, BATCH * crop_bytes);
-	for (int h = 0; h < FA_HEADS && status == FA_OK; h++)
-	{
-		size_t values = (size_t) (images->count + BATCH) * fa_heads[h].classes;
-
-		logits[h] = malloc(values * sizeof(float));
-		if (logits[h] == NULL)
-			status = fa_no_memory(error, values * sizeof(float));
-	}
-	for (int first = 0; first < images->count && status == FA_OK; first += BATCH)
-	{
-		fa_batch batch = {BATCH, size, size, pixels};
-		float *outputs[1 + FA_HEADS] = {NULL};
-
-		for (int i = 0; i < BATCH && status == FA_OK; i++)
-		{
-			int k = first + i < images->count ? first + i : images->count - 1;
-
-			status = load_crop(&images->samples[k], zoom, size, pixels + i * crop_bytes, error);
-		}
-		for (int h = 0; h < FA_HEADS; h++)
-			outputs[1 + h] = logits[h] + (size_t) first * fa_heads[h].classes;
-		if (status == FA_OK)
-			status = interface->run(model, &batch, outputs, NULL, error);
-	}
+	memset(logits, 0, sizeof(*logits));
+	o.shuffle = false;
+	o.batch = 16;
+	o.augment = fa_augment_none;
+	FA_TRY(fa_attribute_net(&net, hidden, false, 0, error));
+	status =
+		allocate(logits, o.faces->count + (o.negatives == NULL ? 0 : o.negatives->count), error);
+	if (status == FA_OK)
+		status = interface->load(engine, &net, folded, precision, &model, error);
+	if (status == FA_OK)
+		status = fa_loader_open(&o, 0, &loader, error);
+	if (status == FA_OK)
+		status = run_all(interface, model, loader, logits, error);
+	fa_loader_close(loader);
 	if (model != NULL)
 		interface->unload(model);
-	free(pixels);
+	fa_net_free(&net);
 	if (status != FA_OK)
-		for (int h = 0; h < FA_HEADS; h++)
-		{
-			free(logits[h]);
-			logits[h] = NULL;
-		}
+		fa_logits_free(logits);
 	return status;
 }
 
@@ -95,60 +113,51 @@ best_class(const float *logits, int n)
 	return best;
 }
 
+/* Per cent of the samples labelled `only` (-1: labelled at all) whose best class is their label. */
 static double
-percent(int right, int of)
+accuracy(const fa_logits *l, int head, int only)
 {
-	return of > 0 ? 100.0 * right / of : NAN;
+	int n = fa_heads[head].classes, right = 0, labelled = 0;
+
+	for (int i = 0; i < l->count; i++)
+	{
+		int label = (int) l->targets[head][i];
+
+		if (label < 0 || (only >= 0 && label != only))
+			continue;
+		labelled++;
+		right += best_class(l->logits[head] + (size_t) i * n, n) == label;
+	}
+	return labelled > 0 ? 100.0 * right / labelled : NAN;
 }
 
-static void
-score(const fa_dataset *images, float *const *logits, fa_scores *s)
+static double
+age_error(const fa_logits *l)
 {
-	int ages = 0, gender = 0, genders = 0, race = 0, races = 0, face = 0;
-	double error = 0;
+	double sum = 0;
+	int labelled = 0;
 
-	for (int i = 0; i < images->count; i++)
+	for (int i = 0; i < l->count; i++)
 	{
-		const fa_sample *sample = &images->samples[i];
-		float p[256];
+		float p[FA_AGE_CLASSES];
 
-		if (sample->age >= 0)
-		{
-			fa_softmax(logits[FA_HEAD_AGE] + (size_t) i * fa_heads[FA_HEAD_AGE].classes,
-					   fa_heads[FA_HEAD_AGE].classes, 1, p);
-			error += fabs(fa_expected_class(p, fa_heads[FA_HEAD_AGE].classes) - sample->age);
-			ages++;
-		}
-		if (sample->gender >= 0)
-		{
-			gender += best_class(logits[FA_HEAD_GENDER] + (size_t) i * FA_GENDERS, FA_GENDERS) ==
-					  sample->gender;
-			genders++;
-		}
-		if (sample->race >= 0)
-		{
-			race +=
-				best_class(logits[FA_HEAD_RACE] + (size_t) i * FA_RACES, FA_RACES) == sample->race;
-			races++;
-		}
-		face += best_class(logits[FA_HEAD_FACE] + 2 * (size_t) i, 2) == 1;
+		if (l->targets[FA_HEAD_AGE][i] < 0)
+			continue;
+		fa_softmax(l->logits[FA_HEAD_AGE] + (size_t) i * FA_AGE_CLASSES, FA_AGE_CLASSES, 1, p);
+		sum += fabs(fa_expected_class(p, FA_AGE_CLASSES) - l->targets[FA_HEAD_AGE][i]);
+		labelled++;
 	}
-	s->count = images->count;
-	s->age_error = ages > 0 ? error / ages : NAN;
-	s->gender = percent(gender, genders);
-	s->race = percent(race, races);
-	s->face = percent(face, images->count);
+	return labelled > 0 ? sum / labelled : NAN;
 }
 
 fa_status
 fa_validate(const fa_engine_interface *interface, fa_engine *engine, const fa_weights *weights,
-			int hidden, fa_precision precision, const fa_dataset *images,
-			const fa_dataset *negatives, double negative_zoom, int size, fa_scores *scores,
+			int hidden, fa_precision precision, const fa_loader_options *options, fa_scores *scores,
 			fa_error *error)
 {
-	fa_net training, use;
+	fa_net training, use = {0};
 	fa_weights folded = {0};
-	float *logits[FA_HEADS];
+	fa_logits logits = {0};
 	fa_status status;
 
 	memset(scores, 0, sizeof(*scores));
@@ -157,28 +166,21 @@ fa_validate(const fa_engine_interface *interface, fa_engine *engine, const fa_we
 	if (status == FA_OK)
 		status = fa_fold_batch_norm(&training, weights, &use, &folded, error);
 	if (status == FA_OK)
-		status = fa_all_logits(interface, engine, &use, &folded, precision, images, 1.0, size,
-							   logits, error);
+		status = fa_logits_collect(interface, engine, &folded, hidden, precision, options, &logits,
+								   error);
 	if (status == FA_OK)
 	{
-		score(images, logits, scores);
-		for (int h = 0; h < FA_HEADS; h++)
-			free(logits[h]);
+		scores->faces = options->faces->count;
+		scores->negatives = logits.count - options->faces->count;
+		scores->age_error = age_error(&logits);
+		scores->gender = accuracy(&logits, FA_HEAD_GENDER, -1);
+		scores->race = accuracy(&logits, FA_HEAD_RACE, -1);
+		scores->face = accuracy(&logits, FA_HEAD_FACE, 1);
+		scores->reject = accuracy(&logits, FA_HEAD_FACE, 0);
+		/* a year, five points of gender and ten of race weigh the same */
+		scores->total = scores->age_error + (100 - scores->gender) / 5 + (100 - scores->race) / 10;
 	}
-	if (status == FA_OK && negatives != NULL)
-	{
-		int rejected = 0;
-
-		status = fa_all_logits(interface, engine, &use, &folded, precision, negatives,
-							   negative_zoom, size, logits, error);
-		for (int i = 0; i < negatives->count && status == FA_OK; i++)
-			rejected += best_class(logits[FA_HEAD_FACE] + 2 * (size_t) i, 2) == 0;
-		scores->face = (scores->face + percent(rejected, negatives->count)) / 2;
-		for (int h = 0; h < FA_HEADS && status == FA_OK; h++)
-			free(logits[h]);
-	}
-	/* a year, five points of gender and ten of race weigh the same */
-	scores->total = scores->age_error + (100 - scores->gender) / 5 + (100 - scores->race) / 10;
+	fa_logits_free(&logits);
 	fa_weights_free(&folded);
 	fa_net_free(&training);
 	fa_net_free(&use);

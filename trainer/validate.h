@@ -7,29 +7,42 @@
 #define FA_VALIDATE_H
 
 #include "../src/nn/engine.h"
-#include "heads.h"
+#include "loader.h"
+
+/* Output 0 of these networks is the embedding, output 1 + h head h. */
+extern fa_status fa_attribute_net(fa_net *net, int hidden, bool training, float dropout,
+								  fa_error *error);
 
 typedef struct fa_scores
 {
-	int count;
-	double age_error;          /* years, mean absolute */
-	double gender, race, face; /* per cent right; face: of chips and negatives, balanced */
-	double total;              /* one figure to choose by, lower is better */
+	int faces, negatives;
+	double age_error;    /* years, mean absolute */
+	double gender, race; /* per cent right */
+	double face, reject; /* per cent of faces taken for faces, of negatives not */
+	double total;        /* one figure to choose by, lower is better */
 } fa_scores;
 
-/*
- * Logits of every image: logits[h] is malloc'ed, count x classes, the caller's.
- * zoom: the images show that many times the network's frame.
- */
-extern fa_status fa_all_logits(const fa_engine_interface *interface, fa_engine *engine,
-							   const fa_net *net, const fa_weights *folded, fa_precision precision,
-							   const fa_dataset *images, double zoom, int size, float **logits,
-							   fa_error *error);
+/* Logits and labels of a whole data set; all arrays are owned: fa_logits_free. */
+typedef struct fa_logits
+{
+	int count;
+	float *logits[FA_HEADS];  /* [count, classes] */
+	float *targets[FA_HEADS]; /* [count]: class or years, FA_NO_LABEL */
+} fa_logits;
 
-/* negatives NULL: none. weights: of the training form. */
+/*
+ * Runs folded weights over images and negatives, unaugmented. options: as for
+ * training, of the validation data.
+ */
+extern fa_status fa_logits_collect(const fa_engine_interface *interface, fa_engine *engine,
+								   const fa_weights *folded, int hidden, fa_precision precision,
+								   const fa_loader_options *options, fa_logits *logits,
+								   fa_error *error);
+extern void fa_logits_free(fa_logits *logits);
+
+/* weights: of the training form. */
 extern fa_status fa_validate(const fa_engine_interface *interface, fa_engine *engine,
 							 const fa_weights *weights, int hidden, fa_precision precision,
-							 const fa_dataset *images, const fa_dataset *negatives,
-							 double negative_zoom, int size, fa_scores *scores, fa_error *error);
+							 const fa_loader_options *options, fa_scores *scores, fa_error *error);
 
 #endif
