@@ -264,20 +264,28 @@ average_row(png_reader *reader, fa_image *image, const uint8_t *row, int y, int 
 	}
 }
 
+/* The stored pixels of one axis that pixels [from, to) of the scaled one show a part of. */
+static void
+stored_range(int from, int to, int eighths, int size, int *first, int *end)
+{
+	int64_t last = ((int64_t) to * 8 + eighths - 1) / eighths;
+
+	*first = (int) ((int64_t) from * 8 / eighths);
+	*end = last < size ? (int) last : size;
+}
+
 /* What row y of the stored image contributes to the output. */
 static void
 use_row(png_reader *reader, fa_image *image, uint8_t *row, int y)
 {
 	const fa_window *window = &reader->window;
-	int x1 = (int) ((int64_t) window->x1 * 8 / window->eighths);
-	int64_t x2 = ((int64_t) window->x2 * 8 + window->eighths - 1) / window->eighths;
+	int x1, x2;
 
-	if (x2 > reader->width)
-		x2 = reader->width;
+	stored_range(window->x1, window->x2, window->eighths, reader->width, &x1, &x2);
 	if (reader->channels == 4)
-		flatten(row, x1, (int) x2);
+		flatten(row, x1, x2);
 	if (window->eighths < 8)
-		average_row(reader, image, row, y, x1, (int) x2);
+		average_row(reader, image, row, y, x1, x2);
 	else
 		memcpy(image->pixels + (size_t) (y - window->y1) * image->stride, row + 3 * (size_t) x1,
 			   3 * (size_t) image->width);
@@ -289,10 +297,7 @@ decode_guarded(png_reader *reader, fa_image *image)
 	const fa_window *window = &reader->window;
 	png_structp codec = reader->codec;
 	size_t row_bytes, bytes;
-	int passes;
-	/* the stored rows that the window shows a part of */
-	int first = (int) ((int64_t) window->y1 * 8 / window->eighths);
-	int64_t end = ((int64_t) window->y2 * 8 + window->eighths - 1) / window->eighths;
+	int passes, first, end;
 
 	if (setjmp(png_jmpbuf(codec)) != 0)
 		return reader->error->status;
@@ -300,8 +305,7 @@ decode_guarded(png_reader *reader, fa_image *image)
 	read_header(reader);
 	reader->width = (int) png_get_image_width(codec, reader->info);
 	reader->height = (int) png_get_image_height(codec, reader->info);
-	if (end > reader->height)
-		end = reader->height;
+	stored_range(window->y1, window->y2, window->eighths, reader->height, &first, &end);
 
 	png_set_expand(codec); /* palette, 1/2/4 bits and tRNS to 8-bit channels */
 	png_set_scale_16(codec);
