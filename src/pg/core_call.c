@@ -142,7 +142,7 @@ image_hint(fa_status status)
 		case FA_UNSUPPORTED:
 			return "Convert the image to JPEG or PNG.";
 		case FA_TOO_LARGE:
-			return "A superuser can raise faceattr.max_pixels.";
+			return "Save the image smaller; a superuser can raise faceattr.max_pixels.";
 		default:
 			return NULL;
 	}

@@ -1,0 +1,38 @@
+-- What CREATE EXTENSION makes: signatures, volatilities, comments.
+
+SELECT p.oid::regprocedure AS function, pg_get_function_result(p.oid) AS result,
+       CASE provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END AS volatility,
+       proparallel AS parallel, proisstrict AS strict
+FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'faceattr'
+ORDER BY p.oid::regprocedure::text COLLATE "C";
+
+SELECT attname, format_type(atttypid, atttypmod) AS type
+FROM pg_attribute WHERE attrelid = 'face'::regclass ORDER BY attnum;
+
+-- Everything has a comment, and a function's names its arguments.
+SELECT p.oid::regprocedure, a.name
+FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'faceattr',
+     unnest(p.proargnames) WITH ORDINALITY a (name, n)
+WHERE a.n <= p.pronargs
+AND coalesce(obj_description(p.oid, 'pg_proc') !~ (a.name || ':'), true);
+SELECT attname FROM pg_attribute
+WHERE attrelid = 'face'::regclass AND col_description(attrelid, attnum) IS NULL;
+SELECT obj_description('face'::regtype, 'pg_type') IS NOT NULL AS type_comment,
+       obj_description('face_attributes_trigger()'::regprocedure, 'pg_proc') IS NOT NULL AS trigger_comment;
+
+-- A form that decides nothing by itself is not costlier than what it calls; cheap predicates go first.
+CREATE TABLE photos (id int, image bytea);
+EXPLAIN (COSTS OFF)
+SELECT id FROM photos WHERE cardinality(face_array(image, 'default')) > 1 AND id % 10 = 3 AND length(image) > 100;
+EXPLAIN (COSTS OFF)
+SELECT id FROM photos WHERE EXISTS (SELECT FROM face_attributes(image)) AND id % 10 = 3;
+DROP TABLE photos;
+
+-- The extension can move; its functions find their type.
+CREATE SCHEMA elsewhere;
+ALTER EXTENSION faceattr SET SCHEMA elsewhere;
+SELECT pg_typeof(elsewhere.face_array(decode('iVBORw0KGgoAAAANSUhEUgAAACgAAAAeCAAAAAB7tgMBAAAAGklEQVR42mM8wUAcYGIYVTiqcFThqMJBrBAAVVYBBKqLwogAAAAASUVORK5CYII=', 'base64'), 'default'));
+ALTER EXTENSION faceattr SET SCHEMA public;
+DROP SCHEMA elsewhere;
