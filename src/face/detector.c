@@ -10,6 +10,8 @@
  */
 #include "detector.h"
 
+#include "../vision/warp.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -46,6 +46,7 @@ typedef struct fa_face_options
 	float min_face;     /* shorter side of the box in photo pixels: smaller ones are not reported */
 	bool verify;        /* the classifier's face / not-a-face output takes part in score */
 	int64_t max_pixels; /* photos with more are FA_TOO_LARGE */
+	bool one_pass;      /* leave out the pass for faces too large for the first: to compare */
 } fa_face_options;
 
 typedef struct fa_pipeline fa_pipeline;

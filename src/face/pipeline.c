@@ -1,0 +1,651 @@
+/*
+ * pipeline.c
+ *		Photo in, faces out: decode, detect, align, classify, verify; see face.h.
+ *
+ * A photo is decoded once, as small as detection allows. Faces that are too small
+ * in that view for the classifier, though the file has more of them, are decoded
+ * again, larger, all in one go and only their rows. Boxes are clipped to the photo.
+ */
+#include "align.h"
+#include "attributes.h"
+#include "detector.h"
+#include "pipeline.h"
+#include "verify.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH 8 /* of crops; what is left over goes one by one, so that two sizes are compiled */
+#define SECOND_LOOK_BELOW 0.7         /* view pixels per crop pixel */
+#define SECOND_LOOK_PIXELS (24 << 20) /* at most, of the part that is decoded again */
+
+struct fa_pipeline
+{
+	const fa_engine_interface *interface;
+	fa_engine *engine;
+	fa_precision precision;
+	fa_detector *detector;
+	fa_attribute_model attributes; /* head_count 0: detector only */
+};
+
+fa_face_options
+fa_default_options(void)
+{
+	return (fa_face_options){
+		.detect_size = 640,
+		.min_score = 0.5f,
+		.min_face = 16,
+		.verify = true,
+		.max_pixels = 100000000,
+	};
+}
+
+fa_status
+fa_face_options_check(const fa_face_options *o, fa_error *error)
+{
+	if (o->detect_size < 160 || o->detect_size > 4096)
+		return fa_fail(error, FA_INVALID, "detect_size must be from 160 to 4096");
+	if (!(o->min_score >= 0 && o->min_score <= 1))
+		return fa_fail(error, FA_INVALID, "min_score must be from 0 to 1");
+	if (!(o->min_face >= 0) || !isfinite(o->min_face))
+		return fa_fail(error, FA_INVALID, "min_face must not be negative");
+	if (o->max_pixels < 1)
+		return fa_fail(error, FA_INVALID, "max_pixels must be positive");
+	return FA_OK;
+}
+
+void
+fa_pipeline_close(fa_pipeline *pipeline)
+{
+	if (pipeline == NULL)
+		return;
+	fa_attribute_model_close(pipeline->interface, &pipeline->attributes);
+	fa_detector_close(pipeline->detector);
+	if (pipeline->engine != NULL)
+		pipeline->interface->close(pipeline->engine);
+	free(pipeline);
+}
+
+fa_status
+fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision precision,
+				 const char *directory, const char *model_path, fa_pipeline **pipeline,
+				 fa_error *error)
+{
+	fa_pipeline *p = calloc(1, sizeof(fa_pipeline));
+	char path[4096];
+	fa_status status;
+
+	*pipeline = NULL;
+	if (p == NULL)
+		return fa_no_memory(error, sizeof(fa_pipeline));
+	p->interface = interface;
+	snprintf(path, sizeof(path), "%s/yunet_n.safetensors", directory);
+	status = interface->open(threads, &p->engine, error);
+	if (status == FA_OK)
+		status = interface->resolve_precision(p->engine, precision, &p->precision, error);
+	if (status == FA_OK)
+		status = fa_detector_open(interface, p->engine, p->precision, path, &p->detector, error);
+	if (status == FA_OK && model_path != NULL)
+		status = fa_attribute_model_open(interface, p->engine, p->precision, model_path,
+										 &p->attributes, error);
+	if (status != FA_OK)
+	{
+		fa_pipeline_close(p);
+		return status;
+	}
+	*pipeline = p;
+	return FA_OK;
+}
+
+void
+fa_pipeline_set_threads(fa_pipeline *pipeline, int threads)
+{
+	pipeline->interface->set_threads(pipeline->engine, threads);
+}
+
+const char *
+fa_pipeline_engine(const fa_pipeline *pipeline)
+{
+	return pipeline->interface->name;
+}
+
+fa_precision
+fa_pipeline_precision(const fa_pipeline *pipeline)
+{
+	return pipeline->precision;
+}
+
+fa_face_options
+fa_pipeline_options(const fa_pipeline *pipeline)
+{
+	return pipeline->attributes.head_count > 0 ? pipeline->attributes.options
+											   : fa_default_options();
+}
+
+int
+fa_pipeline_head_count(const fa_pipeline *pipeline)
+{
+	return pipeline->attributes.head_count;
+}
+
+const fa_head_info *
+fa_pipeline_head(const fa_pipeline *pipeline, int index)
+{
+	return &pipeline->attributes.heads[index];
+}
+
+int
+fa_pipeline_find_head(const fa_pipeline *pipeline, const char *name)
+{
+	for (int i = 0; i < pipeline->attributes.head_count; i++)
+		if (strcmp(pipeline->attributes.heads[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+const double (*fa_pipeline_template(const fa_pipeline *pipeline))[2]
+{
+	return pipeline->attributes.landmark_template;
+}
+
+const char *
+fa_gender_label(const fa_pipeline *pipeline, const fa_face *face)
+{
+	return face->has_gender
+			   ? pipeline->attributes.heads[pipeline->attributes.gender].labels[face->gender]
+			   : NULL;
+}
+
+const char *
+fa_race_label(const fa_pipeline *pipeline, const fa_face *face)
+{
+	return face->has_race ? pipeline->attributes.heads[pipeline->attributes.race].labels[face->race]
+						  : NULL;
+}
+
+/* ---- Detection --------------------------------------------------------------------- */
+
+void
+fa_faces_free(fa_faces *faces)
+{
+	free(faces->faces);
+	memset(faces, 0, sizeof(*faces));
+}
+
+static int
+by_size(const void *left, const void *right)
+{
+	const fa_face *a = left, *b = right;
+	double difference = fa_area(&b->box) - fa_area(&a->box);
+
+	if (difference != 0)
+		return difference > 0 ? 1 : -1;
+	if (a->box.x1 != b->box.x1)
+		return a->box.x1 < b->box.x1 ? -1 : 1;
+	return a->box.y1 < b->box.y1 ? -1 : a->box.y1 > b->box.y1;
+}
+
+static void
+clip(fa_rect *box, int width, int height)
+{
+	box->x1 = fmin(fmax(box->x1, 0), width);
+	box->y1 = fmin(fmax(box->y1, 0), height);
+	box->x2 = fmin(fmax(box->x2, box->x1), width);
+	box->y2 = fmin(fmax(box->y2, box->y1), height);
+}
+
+/* Detections that are large enough, as faces, largest first. */
+static fa_status
+take_faces(const fa_detection *detections, int count, const fa_face_options *options,
+		   fa_faces *faces, fa_error *error)
+{
+	faces->faces = calloc((size_t) count + 1, sizeof(fa_face));
+	if (faces->faces == NULL)
+		return fa_no_memory(error, count * sizeof(fa_face));
+	for (int i = 0; i < count; i++)
+	{
+		const fa_detection *d = &detections[i];
+		fa_face *face = &faces->faces[faces->count];
+		double w = d->box.x2 - d->box.x1, h = d->box.y2 - d->box.y1;
+
+		if (fmin(w, h) < options->min_face)
+			continue;
+		face->box = d->box;
+		clip(&face->box, faces->width, faces->height);
+		if (fa_area(&face->box) <= 0)
+			continue;
+		memcpy(face->landmarks, d->landmarks, sizeof(face->landmarks));
+		face->score = face->detect_score = d->score;
+		faces->count++;
+	}
+	qsort(faces->faces, (size_t) faces->count, sizeof(fa_face), by_size);
+	return FA_OK;
+}
+
+/* Opens, decodes and detects. The caller frees *view's image and *faces, also after a failure. */
+static fa_status
+detect(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_options *options,
+	   fa_photo *photo, fa_view *view, fa_faces *faces, const fa_interrupt *interrupt,
+	   fa_error *error)
+{
+	fa_detection *detections;
+	int count;
+	fa_status status;
+
+	memset(view, 0, sizeof(*view));
+	memset(faces, 0, sizeof(*faces));
+	FA_TRY(fa_face_options_check(options, error));
+	FA_TRY(fa_photo_open(photo, bytes, length, options->max_pixels, error));
+	faces->width = photo->width;
+	faces->height = photo->height;
+	FA_TRY(fa_photo_decode(photo, fa_detector_eighths(photo, options->detect_size), view, interrupt,
+						   error));
+	FA_TRY(fa_detector_run(pipeline->detector, photo, view, options->detect_size,
+						   options->min_score, !options->one_pass, &detections, &count, interrupt,
+						   error));
+	status = take_faces(detections, count, options, faces, error);
+	free(detections);
+	return status;
+}
+
+/* ---- Crops --------------------------------------------------------------------------- */
+
+/*
+ * The second look. Faces that the view shows with too few pixels, though the file
+ * has more, get a view of their own, shared by all of them; *closer is left
+ * without an image where none needs it.
+ */
+static fa_status
+look_closer(const fa_attribute_model *model, const fa_photo *photo, const fa_view *view,
+			const fa_faces *faces, fa_view *closer, const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_rect part = {INFINITY, INFINITY, -INFINITY, -INFINITY};
+	double finest = 1;
+	int eighths;
+
+	memset(closer, 0, sizeof(*closer));
+	if (view->scale_x >= 1)
+		return FA_OK;
+	for (int i = 0; i < faces->count; i++)
+	{
+		fa_affine map =
+			fa_crop_to_photo(&faces->faces[i], model->landmark_template, 1.0, model->width);
+		double pixels = fa_affine_scale(map) * view->scale_x;
+		fa_rect bounds;
+
+		if (pixels >= SECOND_LOOK_BELOW)
+			continue;
+		finest = fmin(finest, pixels);
+		bounds = fa_crop_bounds(map, model->width);
+		part.x1 = fmin(part.x1, bounds.x1);
+		part.y1 = fmin(part.y1, bounds.y1);
+		part.x2 = fmax(part.x2, bounds.x2);
+		part.y2 = fmax(part.y2, bounds.y2);
+	}
+	part.x1 = fmax(part.x1, 0);
+	part.y1 = fmax(part.y1, 0);
+	part.x2 = fmin(part.x2, photo->width);
+	part.y2 = fmin(part.y2, photo->height);
+	if (!(part.x1 < part.x2 && part.y1 < part.y2))
+		return FA_OK;
+	eighths = (int) fmin(8, ceil(8 * view->scale_x / finest));
+	while (eighths > 1 && fa_area(&part) * eighths * eighths / 64 > SECOND_LOOK_PIXELS)
+		eighths--;
+	if (eighths / 8.0 <= 1.2 * view->scale_x)
+		return FA_OK;
+	return fa_photo_decode_region(photo, part, eighths, closer, interrupt, error);
+}
+
+/* Does the view hold all that the crop shows of the photo? */
+static bool
+covers(const fa_view *view, const fa_photo *photo, fa_rect bounds)
+{
+	double x2 = view->x + view->image.width / view->scale_x;
+	double y2 = view->y + view->image.height / view->scale_y;
+
+	return view->image.pixels != NULL && fmax(bounds.x1, 0) >= view->x - 1 &&
+		   fmax(bounds.y1, 0) >= view->y - 1 && fmin(bounds.x2, photo->width) <= x2 + 1 &&
+		   fmin(bounds.y2, photo->height) <= y2 + 1;
+}
+
+/*
+ * Runs the attribute network on crops, made one by one by make(argument, index,
+ * pixels), and hands each one's outputs to take(argument, index, outputs).
+ */
+typedef fa_status (*make_crop)(void *argument, int index, uint8_t *pixels, fa_error *error);
+typedef void (*take_outputs)(void *argument, int index, float *const *outputs);
+
+static fa_status
+run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, void *argument,
+		  const fa_interrupt *interrupt, fa_error *error)
+{
+	const fa_attribute_model *m = &pipeline->attributes;
+	size_t crop_bytes = (size_t) m->height * m->width * 3;
+	float *outputs[FA_MAX_OUTPUTS] = {NULL}, *values;
+	size_t per_crop = (size_t) m->embedding_size;
+	uint8_t *pixels = malloc(BATCH * crop_bytes);
+	fa_status status = FA_OK;
+
+	for (int h = 0; h < m->head_count; h++)
+		per_crop += (size_t) m->heads[h].classes;
+	values = malloc(BATCH * per_crop * sizeof(float));
+	if (pixels == NULL || values == NULL)
+		status = fa_no_memory(error, BATCH * (crop_bytes + per_crop * sizeof(float)));
+	for (int first = 0; first < count && status == FA_OK;)
+	{
+		int n = count - first >= BATCH ? BATCH : 1;
+		fa_batch batch = {n, m->height, m->width, pixels};
+		float *next = values;
+
+		outputs[m->embedding] = next;
+		next += (size_t) n * m->embedding_size;
+		for (int h = 0; h < m->head_count; h++)
+		{
+			outputs[m->outputs[h]] = next;
+			next += (size_t) n * m->heads[h].classes;
+		}
+		for (int i = 0; i < n && status == FA_OK; i++)
+			status = make(argument, first + i, pixels + i * crop_bytes, error);
+		if (status == FA_OK)
+			status = pipeline->interface->run(m->model, &batch, outputs, interrupt, error);
+		for (int i = 0; i < n && status == FA_OK; i++)
+		{
+			float *mine[FA_MAX_HEADS + 1];
+
+			for (int h = 0; h < m->head_count; h++)
+				mine[h] = outputs[m->outputs[h]] + (size_t) i * m->heads[h].classes;
+			mine[m->head_count] = outputs[m->embedding] + (size_t) i * m->embedding_size;
+			take(argument, first + i, mine);
+		}
+		first += n;
+	}
+	free(pixels);
+	free(values);
+	return status;
+}
+
+/* The faces of a photo as crops. */
+typedef struct photo_crops
+{
+	fa_pipeline *pipeline;
+	const fa_photo *photo;
+	const fa_view *view, *closer;
+	fa_faces *faces;
+	bool verify;
+	float *embeddings; /* or NULL */
+} photo_crops;
+
+static fa_status
+make_photo_crop(void *argument, int index, uint8_t *pixels, fa_error *error)
+{
+	photo_crops *p = argument;
+	const fa_attribute_model *m = &p->pipeline->attributes;
+	const fa_face *face = &p->faces->faces[index];
+	fa_affine map = fa_crop_to_photo(face, m->landmark_template, 1.0, m->width);
+	bool close = fa_affine_scale(map) * p->view->scale_x < SECOND_LOOK_BELOW &&
+				 covers(p->closer, p->photo, fa_crop_bounds(map, m->width));
+	fa_image crop;
+
+	FA_TRY(fa_align_crop(close ? p->closer : p->view, face, m->landmark_template, 1.0, m->width,
+						 &crop, error));
+	memcpy(pixels, crop.pixels, (size_t) m->height * m->width * 3);
+	fa_image_free(&crop);
+	return FA_OK;
+}
+
+static void
+unit_length(const float *from, float *to, int n)
+{
+	double squares = 0;
+
+	for (int i = 0; i < n; i++)
+		squares += (double) from[i] * from[i];
+	for (int i = 0; i < n; i++)
+		to[i] = squares > 0 ? (float) (from[i] / sqrt(squares)) : 0.0f;
+}
+
+static void
+take_photo_outputs(void *argument, int index, float *const *outputs)
+{
+	photo_crops *p = argument;
+	const fa_attribute_model *m = &p->pipeline->attributes;
+	fa_face *face = &p->faces->faces[index];
+	float probability;
+
+	fa_set_attributes(m, outputs, face, &probability);
+	if (p->verify)
+		face->score = fa_verified_score(face->detect_score, probability, m->pivot);
+	if (p->embeddings != NULL)
+		unit_length(outputs[m->head_count], p->embeddings + (size_t) index * m->embedding_size,
+					m->embedding_size);
+}
+
+/* Takes out the faces, and their embeddings, whose verified score is too low. */
+static void
+drop_unverified(fa_faces *faces, float *embeddings, int dimension, float min_score)
+{
+	int kept = 0;
+
+	for (int i = 0; i < faces->count; i++)
+	{
+		if (faces->faces[i].score < min_score)
+			continue;
+		faces->faces[kept] = faces->faces[i];
+		if (embeddings != NULL)
+			memmove(embeddings + (size_t) kept * dimension, embeddings + (size_t) i * dimension,
+					dimension * sizeof(float));
+		kept++;
+	}
+	faces->count = kept;
+}
+
+static fa_status
+find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_options *options,
+		   bool classify, fa_faces *faces, float **embeddings, const fa_interrupt *interrupt,
+		   fa_error *error)
+{
+	const fa_attribute_model *m = &pipeline->attributes;
+	fa_photo photo;
+	fa_view view, closer = {0};
+	fa_status status =
+		detect(pipeline, bytes, length, options, &photo, &view, faces, interrupt, error);
+
+	if (status == FA_OK && classify && m->head_count == 0)
+		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
+	if (status == FA_OK && embeddings != NULL)
+	{
+		size_t bytes_needed = (size_t) faces->count * m->embedding_size * sizeof(float);
+
+		*embeddings = malloc(bytes_needed + 1);
+		if (*embeddings == NULL)
+			status = fa_no_memory(error, bytes_needed);
+	}
+	if (status == FA_OK && classify)
+		status = look_closer(m, &photo, &view, faces, &closer, interrupt, error);
+	if (status == FA_OK && classify)
+	{
+		photo_crops crops = {pipeline,
+							 &photo,
+							 &view,
+							 &closer,
+							 faces,
+							 options->verify,
+							 embeddings == NULL ? NULL : *embeddings};
+
+		status = run_crops(pipeline, faces->count, make_photo_crop, take_photo_outputs, &crops,
+						   interrupt, error);
+		if (status == FA_OK)
+			drop_unverified(faces, crops.embeddings, m->embedding_size, options->min_score);
+	}
+	fa_image_free(&view.image);
+	fa_image_free(&closer.image);
+	if (status != FA_OK)
+	{
+		fa_faces_free(faces);
+		if (embeddings != NULL)
+		{
+			free(*embeddings);
+			*embeddings = NULL;
+		}
+	}
+	return status;
+}
+
+fa_status
+fa_find_faces(fa_pipeline *pipeline, const void *bytes, size_t length,
+			  const fa_face_options *options, bool classify, fa_faces *faces,
+			  const fa_interrupt *interrupt, fa_error *error)
+{
+	return find_faces(pipeline, bytes, length, options, classify, faces, NULL, interrupt, error);
+}
+
+fa_status
+fa_embed_faces(fa_pipeline *pipeline, const void *bytes, size_t length,
+			   const fa_face_options *options, fa_faces *faces, float **embeddings, int *dimension,
+			   const fa_interrupt *interrupt, fa_error *error)
+{
+	*embeddings = NULL;
+	*dimension = pipeline->attributes.embedding_size;
+	return find_faces(pipeline, bytes, length, options, true, faces, embeddings, interrupt, error);
+}
+
+/* ---- Ready crops ---------------------------------------------------------------------- */
+
+typedef struct ready_crops
+{
+	fa_pipeline *pipeline;
+	const fa_bytes *crops;
+	const int *indexes; /* of those that are there */
+	int64_t max_pixels;
+	fa_face *faces;
+	fa_error *errors;
+	float *const *logits; /* or NULL: where the first crop's go, per head */
+	const fa_interrupt *interrupt;
+} ready_crops;
+
+/* Decoded no larger than needed, then scaled to the network's input. */
+static fa_status
+decode_crop(const fa_attribute_model *m, const fa_bytes *bytes, int64_t max_pixels, uint8_t *pixels,
+			int *width, int *height, const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_image crop = {m->width, m->height, 3 * (size_t) m->width, pixels};
+	fa_photo photo;
+	fa_view view;
+	int shorter, eighths;
+	fa_status status;
+
+	FA_TRY(fa_photo_open(&photo, bytes->bytes, bytes->length, max_pixels, error));
+	shorter = photo.width < photo.height ? photo.width : photo.height;
+	eighths = (int) fmin(8, ceil(8.0 * m->width / shorter));
+	FA_TRY(fa_photo_decode(&photo, eighths, &view, interrupt, error));
+	status = fa_letterbox(&view.image, m->width, m->height, &crop, 0, error);
+	fa_image_free(&view.image);
+	*width = photo.width;
+	*height = photo.height;
+	return status;
+}
+
+/* A bad crop spoils its own result only. */
+static fa_status
+make_ready_crop(void *argument, int index, uint8_t *pixels, fa_error *error)
+{
+	ready_crops *r = argument;
+	const fa_attribute_model *m = &r->pipeline->attributes;
+	int i = r->indexes[index], width = 0, height = 0;
+	fa_status status = decode_crop(m, &r->crops[i], r->max_pixels, pixels, &width, &height,
+								   r->interrupt, &r->errors[i]);
+
+	r->faces[i].box = (fa_rect){0, 0, width, height};
+	for (int k = 0; k < FA_LANDMARKS; k++)
+	{
+		r->faces[i].landmarks[k][0] = m->landmark_template[k][0] * width;
+		r->faces[i].landmarks[k][1] = m->landmark_template[k][1] * height;
+	}
+	if (status == FA_INTERRUPTED || status == FA_NO_MEMORY)
+	{
+		*error = r->errors[i];
+		return status;
+	}
+	if (status != FA_OK)
+		memset(pixels, 0, (size_t) m->height * m->width * 3);
+	return FA_OK;
+}
+
+static void
+take_ready_outputs(void *argument, int index, float *const *outputs)
+{
+	ready_crops *r = argument;
+	const fa_attribute_model *m = &r->pipeline->attributes;
+	int i = r->indexes[index];
+	float probability;
+
+	if (r->errors[i].status != FA_OK)
+	{
+		memset(&r->faces[i], 0, sizeof(fa_face));
+		return;
+	}
+	fa_set_attributes(m, outputs, &r->faces[i], &probability);
+	r->faces[i].score = r->faces[i].detect_score = probability;
+	if (r->logits != NULL)
+		for (int h = 0; h < m->head_count; h++)
+			memcpy(r->logits[h], outputs[h], m->heads[h].classes * sizeof(float));
+}
+
+static fa_status
+classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pixels,
+		 fa_face *faces, fa_error *errors, float *const *logits, const fa_interrupt *interrupt,
+		 fa_error *error)
+{
+	int *indexes = malloc(((size_t) count + 1) * sizeof(int)), there = 0;
+	ready_crops ready = {pipeline, crops, indexes, max_pixels, faces, errors, logits, interrupt};
+	fa_status status;
+
+	if (indexes == NULL)
+		return fa_no_memory(error, count * sizeof(int));
+	memset(faces, 0, count * sizeof(fa_face));
+	memset(errors, 0, count * sizeof(fa_error));
+	for (int i = 0; i < count; i++)
+		if (crops[i].bytes != NULL)
+			indexes[there++] = i;
+	if (pipeline->attributes.head_count == 0)
+		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
+	else
+		status = run_crops(pipeline, there, make_ready_crop, take_ready_outputs, &ready, interrupt,
+						   error);
+	free(indexes);
+	return status;
+}
+
+fa_status
+fa_classify_crops(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pixels,
+				  fa_face *faces, fa_error *errors, const fa_interrupt *interrupt, fa_error *error)
+{
+	return classify(pipeline, crops, count, max_pixels, faces, errors, NULL, interrupt, error);
+}
+
+fa_status
+fa_crop_probabilities(fa_pipeline *pipeline, const void *bytes, size_t length, int64_t max_pixels,
+					  int head, float *probabilities, const fa_interrupt *interrupt,
+					  fa_error *error)
+{
+	const fa_attribute_model *m = &pipeline->attributes;
+	fa_bytes crop = {bytes, length};
+	float values[FA_MAX_HEADS][FA_MAX_CLASSES], *logits[FA_MAX_HEADS];
+	fa_face face;
+	fa_error own;
+
+	if (head < 0 || head >= m->head_count)
+		return fa_fail(error, FA_INVALID, "the model has no such head");
+	for (int h = 0; h < FA_MAX_HEADS; h++)
+		logits[h] = values[h];
+	FA_TRY(classify(pipeline, &crop, 1, max_pixels, &face, &own, logits, interrupt, error));
+	if (own.status != FA_OK)
+	{
+		*error = own;
+		return own.status;
+	}
+	fa_calibrated(values[head], m->heads[head].classes, m->heads[head].temperature, probabilities);
+	return FA_OK;
+}
