@@ -36,6 +36,9 @@ jpeg_value(const jpeg_kind *kind, int x, int y, int c)
 	return picture_value(x, y, c, kind->width, kind->height);
 }
 
+/* Progressive: all DC bits of the only component, then all AC bits. */
+static const jpeg_scan_info two_scans[2] = {{1, {0}, 0, 0, 0, 0}, {1, {0}, 1, 63, 0, 0}};
+
 picture
 make_jpeg(const jpeg_kind *kind)
 {
@@ -74,6 +77,11 @@ make_jpeg(const jpeg_kind *kind)
 	codec.restart_interval = (unsigned) kind->restart;
 	if (kind->progressive)
 		jpeg_simple_progression(&codec);
+	if (kind->two_scans)
+	{
+		codec.scan_info = two_scans;
+		codec.num_scans = 2;
+	}
 	jpeg_start_compress(&codec, TRUE);
 	if (kind->orientation)
 	{

@@ -28,7 +28,9 @@ typedef struct jpeg_kind
 	int width, height;
 	J_COLOR_SPACE stored; /* grey, RGB, YCbCr, CMYK or YCCK */
 	int h, v;             /* luma samples per chroma sample; 0: 1 */
-	bool progressive, plain_cmyk /* not Adobe's inverted one */;
+	bool progressive;
+	bool plain_cmyk; /* not Adobe's inverted one */
+	bool two_scans;  /* progressive, of two scans; grey only */
 	int restart;     /* blocks between restart markers */
 	int orientation; /* EXIF; 0: no EXIF */
 	int quality;     /* 0: 100 */
