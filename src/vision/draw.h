@@ -28,7 +28,8 @@ extern void fa_draw_disc(fa_image *image, double x, double y, double radius, fa_
  * UTF-8 text (malformed bytes show as U+FFFD; '\n' starts a line) of the given
  * height in pixels on a rounded plate of colour `plate`, placed so that it
  * touches rect from above, or from below or inside where there is no room, and
- * shifted to lie within the image as far as it fits.
+ * shifted to lie within the image as far as it fits. FA_INVALID: size outside
+ * 1..1000, text longer than 4,096 bytes, or a rect that isn't finite.
  */
 extern fa_status fa_draw_label(fa_image *image, fa_font *font, const char *text, double size,
 							   fa_rect rect, fa_colour ink, fa_colour plate, fa_error *error);
