@@ -35,39 +35,44 @@ UNIT_TESTS = $(UNIT_SOURCES:%.c=$(BUILD)/%)
 BENCHES = $(BENCH_SOURCES:%.c=$(BUILD)/%)
 
 PG_CONFIG ?= pg_config
-PGXS = $(MAKE) -f src/pg/pgxs.mk PG_CONFIG='$(PG_CONFIG)' CORE='$(CORE)' CORE_LIBS='$(CORE_LIBS)' \
+PGXS = $(MAKE) -s --no-print-directory -f extension.mk PG_CONFIG='$(PG_CONFIG)' CORE='$(CORE)' CORE_LIBS='$(CORE_LIBS)' \
 	WARNINGS='$(WARNINGS)'
 
 all: trainer/faceattr extension
 extension: $(CORE)
 	@test -f "$$($(PG_CONFIG) --pgxs)" || { echo "PostgreSQL's server headers are missing: 'make deps' installs them" >&2; false; }
-	@$(PGXS) all
+	@echo '  PGXS faceattr.so'
+	+@$(PGXS) all
 install: all
-	@$(PGXS) install
+	+@$(PGXS) install
 uninstall installcheck:
-	@$(PGXS) $@
+	+@$(PGXS) $@
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize trainer/faceattr
-	@$(PGXS) clean
+	+@$(PGXS) clean
 
 # --- The core, the companion program, unit tests and benchmarks
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  CC $@'
+	@$(CC) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(CORE): $(CORE_SOURCES:%.c=$(BUILD)/%.o)
-	rm -f $@
-	ar rcs $@ $^
+	@rm -f $@
+	@ar rcs $@ $^
 
 trainer/faceattr: $(TRAINER_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
-	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(TRAINER_LIBS)
+	@echo '  LD $@'
+	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(TRAINER_LIBS)
 
 $(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(CORE)
-	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(TRAINER_LIBS)
+	@echo '  LD $@'
+	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(TRAINER_LIBS)
 
 $(BENCHES): %: %.o $(CORE)
-	$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(CORE_LIBS)
+	@echo '  LD $@'
+	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(CORE_LIBS)
 
 core: $(CORE)
 unit: $(UNIT_TESTS)
@@ -84,10 +89,12 @@ FUZZERS = $(FUZZ_SOURCES:test/fuzz/%.c=$(BUILD)/fuzz/%)
 
 $(BUILD)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  CLANG $@'
+	@$(CLANG) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/fuzz/test/fuzz/%.o $(FUZZED:%.c=$(BUILD)/fuzz/%.o)
-	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
+	@echo '  LD $@'
+	@$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
 
 fuzzers: $(FUZZERS)
 

@@ -1,5 +1,5 @@
-# The extension by PostgreSQL's own build system, from the root of the project:
-# the Makefile there calls this for all, install, uninstall, installcheck and clean.
+# The extension by PostgreSQL's own build system. The Makefile calls this for all,
+# install, uninstall, installcheck and clean, and can itself be read without PostgreSQL.
 
 EXTENSION = faceattr
 MODULE_big = faceattr
@@ -13,7 +13,10 @@ PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server)
 PG_CFLAGS = -std=gnu11 $(WARNINGS)
 override with_llvm = no# nothing here that could be inlined
 
-include $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+WEIGHTS ?= weights# a directory
+
+include $(PGXS)
 
 faceattr.so: $(CORE)
 $(OBJS): $(wildcard src/*.h src/*/*.h)
@@ -22,7 +25,7 @@ install: install-faceattr
 install-faceattr:
 	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/extension/faceattr'
 	$(INSTALL_PROGRAM) trainer/faceattr '$(DESTDIR)$(bindir)/'
-	$(INSTALL_DATA) $(wildcard weights/*.safetensors) '$(DESTDIR)$(datadir)/extension/faceattr/'
+	$(INSTALL_DATA) $(wildcard $(WEIGHTS)/*.safetensors) '$(DESTDIR)$(datadir)/extension/faceattr/'
 
 uninstall: uninstall-faceattr
 uninstall-faceattr:
