@@ -8,7 +8,6 @@
 
 extern int faceattr_train(int argc, char **argv);
 extern int faceattr_calibrate(int argc, char **argv);
-extern int faceattr_negatives(int argc, char **argv);
 extern int faceattr_evaluate(int argc, char **argv);
 extern int faceattr_detect(int argc, char **argv);
 extern int faceattr_annotate(int argc, char **argv);
