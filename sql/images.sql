@@ -21,7 +21,7 @@ SELECT id, (f).box, (f).landmarks, (f).age BETWEEN 0 AND 120 AS age,
        (f).gender IN ('male', 'female') AS gender, (f).race IS NOT NULL AS race,
        (f).score BETWEEN 0 AND 1 AS score
 FROM (SELECT id, face_classify(image) AS f FROM images) s ORDER BY id;
-SELECT face_classify(image) IS NOT DISTINCT FROM face_classify(image, 'default') AS same FROM images;
+SELECT face_classify(image)::text IS NOT DISTINCT FROM face_classify(image, 'default')::text AS same FROM images;
 
 -- A batch keeps its order; NULL in, NULL out.
 SELECT n, box IS NOT NULL AS classified
@@ -29,7 +29,7 @@ FROM images, face_classify(ARRAY[NULL, image, NULL, image, image]) WITH ORDINALI
 	AS f (box, score, landmarks, age, age_low, age_high, gender, gc, race, rc, n) WHERE id = 1;
 SELECT count(*) FROM face_classify('{}'::bytea[]);
 SELECT count(*) FROM face_classify(NULL::bytea[]);
-SELECT count(*), count(DISTINCT f) FROM images, face_classify(array_fill(image, ARRAY[150]), 'default') f WHERE id = 1;
+SELECT count(*), count(DISTINCT f::text) FROM images, face_classify(array_fill(image, ARRAY[15, 10]), 'default') f WHERE id = 1;
 
 -- Probabilities: every label once, in sum 1.
 SELECT head, count(*), round(sum(probability)::numeric, 3) AS sum, min(probability) >= 0 AS none_negative
@@ -50,26 +50,28 @@ INSERT INTO images VALUES
 	(10, 'empty', ''),
 	(11, 'text', 'hello, world'),
 	(12, 'GIF', 'GIF89a....................'),
-	(13, 'WebP', 'RIFF\x20000000WEBPVP8 '::bytea),
+	(13, 'WebP', '\x524946462000000057454250565038200a000000'),
 	(14, 'HEIC', '\x0000001866747970686569630000000068656963'),
 	(15, 'random', '\x9f8e7d6c5b4a39281706f5e4d3c2b1a0'),
 	(16, 'PNG without its end', (SELECT substr(image, 1, 60) FROM images WHERE id = 1)),
 	(17, 'PNG with a wrong CRC', (SELECT set_byte(image, 29, 1) FROM images WHERE id = 1)),
 	(18, 'JPEG of one marker', '\xffd8'),
 	(19, 'JPEG of 65,500 x 65,500', '\xffd8ffc0000b08ffdcffdc01011100ffda0008010100003f00ffd9'),
-	(20, 'PNG of 65,500 x 65,500', '\x89504e470d0a1a0a0000000d494844520000ffdc0000ffdc0800000000b63c49c7');
+	(20, 'PNG of 65,500 x 65,500', '\x89504e470d0a1a0a0000000d494844520000ffdc0000ffdc0800000000b63c49c70000000149444154');
 
-CREATE FUNCTION try(image bytea, OUT sqlstate text, OUT message text, OUT detail text, OUT hint text)
+CREATE FUNCTION try(image bytea, OUT code text, OUT message text, OUT detail text, OUT hint text)
 LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM face_array(image, 'default');
 	message := 'no error';
 EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS sqlstate = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
 		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
 END $$;
 \x on
-SELECT what, t.* FROM images, try(image) t WHERE id >= 10 ORDER BY id;
+-- (What a decoder says of damage is its own affair, and its version's.)
+SELECT what, code, message, CASE WHEN code <> '22000' THEN detail END AS detail, hint
+FROM images, try(image) WHERE id >= 10 ORDER BY id;
 \x off
 
 -- The session decides what becomes of a bad image, where no model is named ...

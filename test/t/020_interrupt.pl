@@ -85,14 +85,14 @@ is( query(q{SET statement_timeout = 50;
 
 # More scans than anybody writes are an error by themselves.
 my $path = write_image('scans.jpg', scan_bomb(1000, 1000, 500));
-is( query(qq{SELECT sqlstate, message FROM try(pg_read_binary_file('$path'))}),
+is( query(qq{SELECT code, message FROM try(pg_read_binary_file('$path'))}),
 	'54000|JPEG image has too many scans', 'a scan bomb');
 # Many pixels are an error before any is decoded.
 for my $image (flat_png(10100, 10000), huge_baseline(10100, 10000))
 {
 	$path = write_image('large', $image);
 	my $start = time;
-	is( query(qq{SELECT sqlstate, message FROM try(pg_read_binary_file('$path'))}),
+	is( query(qq{SELECT code, message FROM try(pg_read_binary_file('$path'))}),
 		'54000|image is too large', 'beyond max_pixels');
 }
 

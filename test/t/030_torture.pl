@@ -26,8 +26,8 @@ my $rows = join ', ', map { "(pg_read_binary_file('$_'))" } @paths;
 $node->safe_psql('postgres', qq{
 	CREATE TABLE samples (id int GENERATED ALWAYS AS IDENTITY, image bytea);
 	INSERT INTO samples (image) VALUES $rows;
-	CREATE TABLE outcomes (kind text, sqlstate text, message text, n bigint)});
-is($node->safe_psql('postgres', 'SELECT count(*) FROM samples, try(image) t WHERE t.sqlstate IS NOT NULL'),
+	CREATE TABLE outcomes (kind text, code text, message text, n bigint)});
+is($node->safe_psql('postgres', 'SELECT count(*) FROM samples, try(image) t WHERE t.code IS NOT NULL'),
 	'0', scalar(@paths) . ' samples are sound');
 
 my $tried = 0;
@@ -36,14 +36,14 @@ sub try_all
 	my ($kind, $images) = @_;
 	my $n = $node->safe_psql('postgres', qq{
 		WITH t AS MATERIALIZED (SELECT t.* FROM ($images) i (image), try(image) t),
-		o AS (INSERT INTO outcomes SELECT '$kind', sqlstate, message, count(*) FROM t GROUP BY sqlstate, message)
+		o AS (INSERT INTO outcomes SELECT '$kind', code, message, count(*) FROM t GROUP BY code, message)
 		SELECT count(*) FROM t});
 	$tried += $n;
 	return $n;
 }
 
 try_all('cut', q{SELECT substr(image, 1, n) FROM samples, generate_series(0, length(image) - 1) n});
-is( $node->safe_psql('postgres', q{SELECT coalesce(sum(n), 0) FROM outcomes WHERE kind = 'cut' AND sqlstate IS NULL}),
+is( $node->safe_psql('postgres', q{SELECT coalesce(sum(n), 0) FROM outcomes WHERE kind = 'cut' AND code IS NULL}),
 	'0', "$tried images cut off at every byte position: all are errors");
 
 # How an image is damaged follows from random numbers made here, so that a seed repeats a run.
@@ -74,10 +74,10 @@ while ($tried < $tries)
 	try_all('damaged', join ' UNION ALL ', @damaged);
 }
 is($node->safe_psql('postgres', 'SELECT sum(n) FROM outcomes'), $tried, "$tried images tried (seed $seed)");
-is( $node->safe_psql('postgres', q{SELECT string_agg(DISTINCT sqlstate || ' ' || message, ', ') FROM outcomes
-	WHERE sqlstate NOT IN ('22000', '0A000', '54000')}),
+is( $node->safe_psql('postgres', q{SELECT string_agg(DISTINCT code || ' ' || message, ', ') FROM outcomes
+	WHERE code NOT IN ('22000', '0A000', '54000')}),
 	'', 'errors are about damage, kind or size only');
-note $node->safe_psql('postgres', q{SELECT kind, coalesce(sqlstate, 'read'), message, sum(n) FROM outcomes GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC});
+note $node->safe_psql('postgres', q{SELECT kind, coalesce(code, 'read'), message, sum(n) FROM outcomes GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC});
 
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $server, 'the server is the one we started');
 unlike(slurp_file($node->logfile), qr/terminated by signal|PANIC|invalid memory|corrupt/, 'crashes: 0');

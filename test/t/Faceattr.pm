@@ -25,12 +25,12 @@ sub new_node
 	$node->start;
 	$node->safe_psql('postgres', q{
 		CREATE EXTENSION faceattr;
-		CREATE FUNCTION try(image bytea, OUT faces int, OUT sqlstate text, OUT message text,
+		CREATE FUNCTION try(image bytea, OUT faces int, OUT code text, OUT message text,
 			OUT detail text) LANGUAGE plpgsql AS $$
 		BEGIN
 			faces := cardinality(face_array(image, 'default'));
 		EXCEPTION WHEN OTHERS THEN
-			GET STACKED DIAGNOSTICS sqlstate = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+			GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
 				detail = PG_EXCEPTION_DETAIL;
 		END $$});
 	return $node;
