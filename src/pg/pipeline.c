@@ -105,15 +105,11 @@ faceattr_run(const text *model)
 {
 	Run run;
 
-	if (model != NULL)
+	run.pipeline = get_pipeline(model != NULL ? text_to_cstring(model) : faceattr_model);
+	run.options = fa_pipeline_options(run.pipeline);
+	run.on_bad_image = BAD_IMAGE_ERROR;
+	if (model == NULL)
 	{
-		run.pipeline = get_pipeline(text_to_cstring(model));
-		run.options = fa_pipeline_options(run.pipeline);
-		run.on_bad_image = BAD_IMAGE_ERROR;
-	}
-	else
-	{
-		run.pipeline = get_pipeline(faceattr_model);
 		run.options.detect_size = faceattr_detect_size;
 		run.options.min_score = faceattr_min_score;
 		run.options.min_face = faceattr_min_face;
