@@ -21,10 +21,10 @@
 #define MAX_CANDIDATES 4000 /* enter suppression; a full stadium has fewer faces */
 #define NMS_OVERLAP 0.45    /* as YuNet's authors evaluate */
 #define NMS_INSIDE 0.85
-#define LARGE_SCALE 0.4     /* side of the second pass's canvas, of the first's */
-#define LARGE_CONTENT 0.8   /* of the canvas is photo, the rest border */
-#define LARGE_FROM 0.32     /* faces above this share of the first canvas suit the second pass */
-#define LARGE_SMALLEST 0.16 /* and below this it has no say */
+#define LARGE_SCALE 0.4    /* side of the second pass's canvas, of the first's */
+#define LARGE_CONTENT 0.8  /* of the canvas is photo, the rest border */
+#define LARGE_FROM 240     /* pixels of the first canvas: larger faces suit the second pass */
+#define LARGE_SMALLEST 100 /* and below this it has no say */
 
 struct fa_detector
 {
@@ -41,7 +41,7 @@ typedef struct placement
 	int canvas_width, canvas_height; /* multiples of 32 */
 	int x, y, width, height;         /* of the photo on it */
 	bool large;
-	double first_side; /* longer side of the first pass's photo, in canvas pixels of this one */
+	double scale; /* pixels here of one pixel of the first canvas */
 } placement;
 
 void
@@ -141,7 +141,7 @@ place_first(const fa_photo *photo, int detect_size)
 
 	p.canvas_width = round_up_32(p.width);
 	p.canvas_height = round_up_32(p.height);
-	p.first_side = longer_side(p.width, p.height);
+	p.scale = 1;
 	return p;
 }
 
@@ -159,7 +159,7 @@ place_large(const placement *first)
 	p.height = at_least_1(first->height * scale);
 	p.x = (p.canvas_width - p.width) / 2;
 	p.y = (p.canvas_height - p.height) / 2;
-	p.first_side = first->first_side * scale;
+	p.scale = scale;
 	return p;
 }
 
@@ -205,7 +205,7 @@ append(fa_detection **detections, int *count, const fa_detection *added, fa_erro
 	return FA_OK;
 }
 
-/* Which pass should report a face of a size, in shares of the first pass's photo side. */
+/* Which pass should report a face of a size, in pixels of the first canvas. */
 static float
 preference(const placement *p, float score, double size)
 {
@@ -237,7 +237,7 @@ read_level(const placement *p, const fa_photo *photo, int stride, const float *c
 		cy = (y + (double) box[4 * i + 1]) * stride;
 		w = exp(fmin(box[4 * i + 2], 8)) * stride;
 		h = exp(fmin(box[4 * i + 3], 8)) * stride;
-		size = sqrt(w * h) / p->first_side;
+		size = sqrt(w * h) / p->scale;
 		if (!isfinite(cx) || !isfinite(cy) || !isfinite(size) ||
 			(p->large && size < LARGE_SMALLEST))
 			continue;
@@ -307,7 +307,7 @@ fa_detector_run(fa_detector *detector, const fa_photo *photo, const fa_view *vie
 	*count = 0;
 	status =
 		run_pass(detector, photo, view, &first, min_score, detections, count, interrupt, error);
-	if (status == FA_OK && large_pass)
+	if (status == FA_OK && large_pass && longer_side(first.width, first.height) > LARGE_FROM)
 		status =
 			run_pass(detector, photo, view, &large, min_score, detections, count, interrupt, error);
 	if (status != FA_OK)
