@@ -44,7 +44,7 @@ for my $name (sort keys %images)
 	my $path = write_image('slow' . $file++, $images{$name});
 	query("INSERT INTO slow VALUES ('$name', pg_read_binary_file('$path'))");
 }
-query(q{INSERT INTO slow SELECT name, image FROM photos WHERE name = 'sheet.jpg'});
+query(q{INSERT INTO slow SELECT name, image FROM photos WHERE name IN ('sheet.jpg', 'grey.jpg')});
 
 # Other work on the machine can only add to the latency: the best of some tries counts.
 sub ends_in_time
@@ -66,11 +66,11 @@ sub ends_in_time
 }
 for my $name (sort keys %images)
 {
-	ends_in_time('detect', $name, $_, 'SET faceattr.threads = 1') for 30, 100;
-	ends_in_time('annotate', $name, 100, 'SET faceattr.threads = 1');
+	ends_in_time('detect', $name, $_, 'SET faceattr.threads = 1') for 10, 50;
+	ends_in_time('annotate', $name, 50, 'SET faceattr.threads = 1');
 }
-ends_in_time('batch', 'sheet.jpg', 300, 'SET faceattr.threads = 1');
-ends_in_time('batch', 'sheet.jpg', 300, 'SET faceattr.threads = 2');
+ends_in_time('batch', 'grey.jpg', 300, 'SET faceattr.threads = 1');
+ends_in_time('batch', 'grey.jpg', 300, 'SET faceattr.threads = 2');
 ends_in_time('classify', 'flat PNG of 99 M pixels', 100, 'SET faceattr.threads = 1');
 ends_in_time('probabilities', 'flat PNG of 99 M pixels', 100, 'SET faceattr.threads = 1');
 ends_in_time('embedding', 'progressive JPEG of 64 scans', 100, 'SET faceattr.threads = 1');
@@ -120,16 +120,20 @@ for my $threads (1, 2)
 
 # --- Sessions side by side
 
-my $expected = query(q{SELECT array_agg(f::text) FROM photos, face_attributes(image) f WHERE name <> 'sheet.jpg'});
-my @sessions = map { background($node, qq{
-	SET faceattr.threads = 1 + $_ % 2;
-	SELECT DISTINCT array_agg(f::text) FROM photos, generate_series(1, 5) i, LATERAL face_attributes(CASE WHEN i > 0 THEN image END) f
-	WHERE name <> 'sheet.jpg' GROUP BY i}) } 1 .. 8;
+# Of five rounds, all must say the same.
+my $photos = q{SELECT DISTINCT faces FROM (
+	SELECT array_agg(f::text ORDER BY id, n) AS faces
+	FROM photos, generate_series(1, 5) round, LATERAL (SELECT round, image) again,
+		LATERAL face_attributes(again.image) WITH ORDINALITY AS f (box, score, landmarks, age, al, ah, gender, gc, race, rc, n)
+	WHERE name <> 'sheet.jpg' GROUP BY again.round) s};
+my @settings = map { "SET faceattr.threads = $_;" } 1, 2;
+my @expected = map { query("$_ $photos") } @settings;
+my @sessions = map { background($node, "$settings[$_ % 2] $photos") } 1 .. 8;
 for my $i (1 .. 8)
 {
 	my ($out, $status) = finish_background($sessions[$i - 1]);
 	chomp $out;
-	is($out, $expected, "session $i of 8 says what one alone says");
+	ok($out eq $expected[$i % 2] && $out =~ /male/, "session $i of 8 says what one alone says") or diag($out);
 }
 
 unlike(slurp_file($node->logfile), qr/terminated by signal|PANIC|server process .* exited/, 'no process crashed');
