@@ -37,7 +37,7 @@ draw_face(const fa_pipeline *pipeline, fa_image *image, fa_font *font, const fa_
 {
 	double side = fmax(image->width, image->height);
 	double width = face->box.x2 - face->box.x1;
-	double size = fmin(fmax(0.16 * width, 0.018 * side), 0.05 * side);
+	double size = fmin(fmax(0.16 * width, 0.011 * side), 0.05 * side);
 	fa_colour colour = !face->has_gender ? other : face->gender == 0 ? male : female;
 	char text[256];
 
