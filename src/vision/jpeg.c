@@ -26,9 +26,8 @@
  */
 #define MAX_SCANS 100
 
-#define SLICE_BYTES 65536        /* between two questions while parsing */
-#define SKIPPED_PIXELS (1 << 20) /* between two questions while skipping rows */
-#define MAX_PADDING 64           /* stray bytes that some cameras write before the end */
+#define SLICE_BYTES 65536 /* between two questions while parsing */
+#define MAX_PADDING 64    /* stray bytes that some cameras write before the end */
 
 typedef struct jpeg_reader
 {
@@ -303,28 +302,11 @@ cmyk_to_rgb(const uint8_t *cmyk, uint8_t *rgb, int width, bool inverted)
 				(uint8_t) (((cmyk[4 * x + c] ^ flip) * (cmyk[4 * x + 3] ^ flip) + 127) / 255);
 }
 
-/* Rows up to `row`, undecoded. */
-static void
-skip_rows(jpeg_reader *reader, JDIMENSION row)
-{
-	struct jpeg_decompress_struct *codec = &reader->codec;
-	JDIMENSION mcu_rows = (JDIMENSION) (codec->max_v_samp_factor * DCTSIZE);
-	JDIMENSION step = (SKIPPED_PIXELS / codec->image_width / mcu_rows + 1) * mcu_rows;
-
-	while (codec->output_scanline < row)
-	{
-		JDIMENSION left = row - codec->output_scanline;
-
-		ask(reader);
-		jpeg_skip_scanlines(codec, left < step ? left : step);
-	}
-}
-
 static fa_status
 decode_guarded(jpeg_reader *reader, fa_window window, fa_image *image)
 {
 	struct jpeg_decompress_struct *codec = &reader->codec;
-	JDIMENSION first = 0, mcu_width, mcu_height;
+	JDIMENSION first = 0;
 	uint8_t *row;
 
 	if (setjmp(reader->on_error) != 0)
@@ -340,40 +322,35 @@ decode_guarded(jpeg_reader *reader, fa_window window, fa_image *image)
 	if (window.x2 > (int) codec->output_width || window.y2 > (int) codec->output_height)
 		return fa_fail(reader->error, FA_UNSUPPORTED, "JPEG image cannot be scaled");
 
-	/*
-	 * Upsampled chroma looks one sample beyond its block, so the blocks around
-	 * the window are decoded too.
-	 */
-	mcu_width = (JDIMENSION) (codec->max_h_samp_factor * window.eighths);
-	mcu_height = (JDIMENSION) (codec->max_v_samp_factor * window.eighths);
 	if (window.x2 - window.x1 < (int) codec->output_width)
 	{
+		/*
+		 * Upsampled chroma looks one sample beyond its block, so the blocks beside
+		 * the window are decoded too. (Above it, libjpeg sees to that itself.)
+		 */
+		JDIMENSION beside = (JDIMENSION) (codec->max_h_samp_factor * window.eighths);
 		JDIMENSION x1 = (JDIMENSION) window.x1, x2 = (JDIMENSION) window.x2, width;
 
-		first = x1 > mcu_width ? x1 - mcu_width : 0;
-		width =
-			(codec->output_width - x2 > mcu_width ? x2 + mcu_width : codec->output_width) - first;
+		first = x1 > beside ? x1 - beside : 0;
+		width = (codec->output_width - x2 > beside ? x2 + beside : codec->output_width) - first;
 		jpeg_crop_scanline(codec, &first, &width);
 	}
-	if ((JDIMENSION) window.y1 > mcu_height)
-		skip_rows(reader, (JDIMENSION) window.y1 - mcu_height);
+	jpeg_skip_scanlines(codec, (JDIMENSION) window.y1);
 
 	row = codec->mem->alloc_small((j_common_ptr) codec, JPOOL_IMAGE,
 								  (size_t) codec->output_width * (size_t) codec->output_components);
 	while (codec->output_scanline < (JDIMENSION) window.y2)
 	{
-		int y = (int) codec->output_scanline - window.y1;
+		uint8_t *to =
+			image->pixels + ((size_t) codec->output_scanline - (size_t) window.y1) * image->stride;
 		const uint8_t *from = row + (size_t) (window.x1 - (int) first) * codec->output_components;
 
 		ask(reader);
 		jpeg_read_scanlines(codec, &row, 1);
-		if (y < 0)
-			continue;
 		if (codec->out_color_space == JCS_CMYK)
-			cmyk_to_rgb(from, image->pixels + (size_t) y * image->stride, image->width,
-						codec->saw_Adobe_marker);
+			cmyk_to_rgb(from, to, image->width, codec->saw_Adobe_marker);
 		else
-			memcpy(image->pixels + (size_t) y * image->stride, from, (size_t) image->width * 3);
+			memcpy(to, from, (size_t) image->width * 3);
 	}
 	if (window.whole)
 		jpeg_finish_decompress(codec); /* to the end-of-image marker */

@@ -99,14 +99,14 @@ sum_rows(float *restrict sums, const uint8_t *restrict rows, size_t stride,
 		 const float *restrict weight, int count, size_t values)
 {
 	for (size_t i = 0; i < values; i++)
-		sums[i] = weight[0] * rows[i];
+		sums[i] = weight[0] * (float) rows[i];
 	for (int k = 1; k < count; k++)
 	{
 		const uint8_t *restrict row = rows + (size_t) k * stride;
 		float w = weight[k];
 
 		for (size_t i = 0; i < values; i++)
-			sums[i] += w * row[i];
+			sums[i] += w * (float) row[i];
 	}
 }
 

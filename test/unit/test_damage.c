@@ -372,11 +372,67 @@ lost_and_swapped_restart_intervals(void **state)
 	second[1] = 0xd2;
 	third[1] = 0xd1;
 	assert_int_equal(try_photo(file.bytes, file.length, 8, &error), FA_DAMAGED);
+	assert_non_null(strstr(error.detail, "instead of RST"));
 	second[1] = 0xd1;
 	third[1] = 0xd2;
 	memmove(first, second, (size_t) (file.bytes + file.length - second)); /* one interval is gone */
 	file.length -= (size_t) (second - first);
 	assert_int_equal(try_photo(file.bytes, file.length, 8, &error), FA_DAMAGED);
+	free(file.bytes);
+
+	/* bytes that nobody read before a marker: few, but not padding */
+	file = make_jpeg(&kind);
+	first = memmem(file.bytes, file.length, "\xff\xd0", 2);
+	insert(&file, (size_t) (first - file.bytes), "\0\0\0\0", 4);
+	assert_int_equal(try_photo(file.bytes, file.length, 8, &error), FA_DAMAGED);
+	assert_non_null(strstr(error.detail, "extraneous"));
+	free(file.bytes);
+}
+
+/* Where the n-th scan of a JPEG file starts, counted from 0. */
+static size_t
+scan_start(const picture *file, int n)
+{
+	size_t i = 0;
+
+	while (file->bytes[i] != 0xff || file->bytes[i + 1] != 0xda || n-- > 0)
+		i++;
+	return i;
+}
+
+/* Where the scan that starts there ends: at the next marker. */
+static size_t
+scan_end(const picture *file, size_t start)
+{
+	size_t i = start + 2;
+
+	while (file->bytes[i] != 0xff || file->bytes[i + 1] == 0)
+		i++;
+	return i;
+}
+
+static void
+lost_scans_and_bad_codes(void **state)
+{
+	jpeg_kind kind = {.width = 64, .height = 64, .stored = JCS_GRAYSCALE, .progressive = true};
+	picture file = make_jpeg(&kind);
+	size_t from = scan_start(&file, 1), to = scan_end(&file, from);
+	fa_error error;
+
+	(void) state;
+	/* without the first pass over the low AC coefficients, the later ones refine nothing */
+	memmove(file.bytes + from, file.bytes + to, file.length - to);
+	file.length -= to - from;
+	assert_int_equal(try_photo(file.bytes, file.length, 8, &error), FA_DAMAGED);
+	assert_non_null(strstr(error.detail, "progression"));
+	free(file.bytes);
+
+	/* sixteen ones are no code of any table */
+	kind.progressive = false;
+	file = make_jpeg(&kind);
+	memcpy(file.bytes + (scan_start(&file, 0) + file.length) / 2, "\xff\0\xff\0\xff\0\xff\0", 8);
+	assert_int_equal(try_photo(file.bytes, file.length, 8, &error), FA_DAMAGED);
+	assert_non_null(strstr(error.detail, "Huffman"));
 	free(file.bytes);
 }
 
@@ -411,23 +467,17 @@ every_checksum_of_png_counts(void **state)
 	assert_true(chunks > 12);
 }
 
-/* A progressive JPEG whose last scan comes `times` times: each goes over all pixels. */
+/* A progressive JPEG whose second and last scan comes `times` times: each goes over all pixels. */
 static picture
 scan_bomb(int side, int times)
 {
 	jpeg_kind kind = {
 		.width = side, .height = side, .stored = JCS_GRAYSCALE, .two_scans = true, .quality = 1};
 	picture file = make_jpeg(&kind);
-	size_t scan = file.length, length;
+	/* the first pass over AC coefficients may be sent again and again */
+	size_t scan = scan_start(&file, 1), length = scan_end(&file, scan) - scan;
 	uint8_t *repeated;
 
-	/* the first pass over AC coefficients, which may be sent again and again */
-	for (size_t i = 0; i + 1 < file.length && scan == file.length; i++)
-		if (file.bytes[i] == 0xff && file.bytes[i + 1] == 0xda && file.bytes[i + 7] != 0)
-			scan = i;
-	assert_true(scan < file.length);
-	for (length = 2; file.bytes[scan + length] != 0xff || file.bytes[scan + length + 1] == 0;)
-		length++;
 	repeated = malloc(length * (size_t) times);
 	for (int i = 0; i < times; i++)
 		memcpy(repeated + length * (size_t) i, file.bytes + scan, length);
@@ -530,7 +580,12 @@ patience_is_short(void **state)
 					fail_msg("%s: %g ms without a question", names[i], p.longest);
 				assert_int_equal(status, limits[k] ? FA_INTERRUPTED : FA_OK);
 				if (limits[k] == 0)
+				{
+					/* one for each row and each 64 KiB, skipped ones included */
 					questions = p.questions;
+					if (photo.format == FA_FORMAT_JPEG)
+						assert_true((size_t) questions >= file.length / 65536 + 50);
+				}
 				else
 					assert_int_equal(p.questions, limits[k]);
 				if (status == FA_OK)
@@ -555,6 +610,7 @@ main(void)
 		cmocka_unit_test(unsupported_kinds_of_jpeg),
 		cmocka_unit_test(harmless_oddities_of_jpeg),
 		cmocka_unit_test(lost_and_swapped_restart_intervals),
+		cmocka_unit_test(lost_scans_and_bad_codes),
 		cmocka_unit_test(every_checksum_of_png_counts),
 		cmocka_unit_test(scans_are_limited),
 		cmocka_unit_test(headers_are_limited),
