@@ -31,6 +31,8 @@ CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
 TRAINER_LIBS = -larchive $(CORE_LIBS)
 
 CORE = $(BUILD)/libfaceattr.a
+# the companion program without its main(), for its tests
+TRAINER = $(BUILD)/libtrainer.a
 UNIT_TESTS = $(UNIT_SOURCES:%.c=$(BUILD)/%)
 BENCHES = $(BENCH_SOURCES:%.c=$(BUILD)/%)
 
@@ -62,11 +64,15 @@ $(CORE): $(CORE_SOURCES:%.c=$(BUILD)/%.o)
 	@rm -f $@
 	@ar rcs $@ $^
 
-trainer/faceattr: $(TRAINER_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
+$(TRAINER): $(patsubst %.c,$(BUILD)/%.o,$(filter-out trainer/main.c,$(TRAINER_SOURCES)))
+	rm -f $@
+	ar rcs $@ $^
+
+trainer/faceattr: $(BUILD)/trainer/main.o $(TRAINER) $(CORE)
 	@echo '  LD $@'
 	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(TRAINER_LIBS)
 
-$(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(CORE)
+$(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(TRAINER) $(CORE)
 	@echo '  LD $@'
 	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(TRAINER_LIBS)
 
