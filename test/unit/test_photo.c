@@ -388,6 +388,51 @@ regions(void **state)
 		}
 }
 
+/* Fewer pixels than a block, an interlacing step or a scaled pixel has. */
+static void
+tiny_photos(void **state)
+{
+	(void) state;
+	for (int width = 1; width <= 18; width++)
+		for (int height = 1; height <= 18; height += 1 + width % 3)
+			for (int format = 0; format < 2; format++)
+			{
+				jpeg_kind jpeg = {
+					.width = width, .height = height, .stored = JCS_YCbCr, .h = 2, .v = 2};
+				png_kind png = {
+					.width = width, .height = height, .depth = 8, .colour = 2, .interlaced = true};
+				picture file = format == 0 ? make_jpeg(&jpeg) : make_png(&png);
+				fa_photo photo = open_photo(file);
+
+				for (int eighths = 1; eighths <= 8; eighths++)
+				{
+					fa_view whole = decode(&photo, eighths), corner;
+					fa_rect rect = {width - 0.5, height - 0.5, width, height};
+					int w = whole.image.width, h = whole.image.height;
+					fa_error error;
+
+					assert_int_equal(w, (width * eighths + 7) / 8);
+					assert_int_equal(h, (height * eighths + 7) / 8);
+					if (eighths == 8 && format == 1)
+						for (int y = 0; y < height; y++)
+							for (int x = 0; x < width; x++)
+								for (int c = 0; c < 3; c++)
+									assert_int_equal(at(&whole.image, x, y, c),
+													 picture_value(x, y, c, width, height));
+					assert_int_equal(
+						fa_photo_decode_region(&photo, rect, eighths, &corner, NULL, &error),
+						FA_OK);
+					for (int c = 0; c < 3; c++)
+						assert_int_equal(
+							at(&corner.image, corner.image.width - 1, corner.image.height - 1, c),
+							at(&whole.image, w - 1, h - 1, c));
+					fa_image_free(&corner.image);
+					fa_image_free(&whole.image);
+				}
+				free(file.bytes);
+			}
+}
+
 static void
 senseless_requests(void **state)
 {
@@ -487,10 +532,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(jpeg_kinds),         cmocka_unit_test(png_kinds),
-		cmocka_unit_test(orientations),       cmocka_unit_test(scaled_decodes_stay_in_place),
-		cmocka_unit_test(png_averages),       cmocka_unit_test(regions),
-		cmocka_unit_test(senseless_requests), cmocka_unit_test(encoded_images_come_back),
+		cmocka_unit_test(jpeg_kinds),
+		cmocka_unit_test(png_kinds),
+		cmocka_unit_test(orientations),
+		cmocka_unit_test(scaled_decodes_stay_in_place),
+		cmocka_unit_test(png_averages),
+		cmocka_unit_test(regions),
+		cmocka_unit_test(tiny_photos),
+		cmocka_unit_test(senseless_requests),
+		cmocka_unit_test(encoded_images_come_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
