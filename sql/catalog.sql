@@ -30,9 +30,16 @@ EXPLAIN (COSTS OFF)
 SELECT id FROM photos WHERE EXISTS (SELECT FROM face_attributes(image)) AND id % 10 = 3;
 DROP TABLE photos;
 
--- The extension can move; its functions find their type.
+-- The extension lives in any schema; its functions find their type. Its array type is a
+-- member, too, as shipping to foreign servers wants, and goes with it.
+DROP EXTENSION faceattr;
 CREATE SCHEMA elsewhere;
-ALTER EXTENSION faceattr SET SCHEMA elsewhere;
+CREATE EXTENSION faceattr SCHEMA elsewhere;
 SELECT pg_typeof(elsewhere.face_array(decode('iVBORw0KGgoAAAANSUhEUgAAACgAAAAeCAAAAAB7tgMBAAAAGklEQVR42mM8wUAcYGIYVTiqcFThqMJBrBAAVVYBBKqLwogAAAAASUVORK5CYII=', 'base64'), 'default'));
-ALTER EXTENSION faceattr SET SCHEMA public;
+SELECT pg_describe_object(classid, objid, 0) AS member FROM pg_depend
+WHERE classid = 'pg_type'::regclass AND deptype = 'e'
+AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'faceattr') ORDER BY 1;
+DROP EXTENSION faceattr;
+SELECT to_regtype('elsewhere.face[]') IS NULL AS gone;
 DROP SCHEMA elsewhere;
+CREATE EXTENSION faceattr;

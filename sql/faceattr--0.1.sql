@@ -27,9 +27,30 @@ COMMENT ON COLUMN face.race IS 'the race that the network sees';
 COMMENT ON COLUMN face.race_confidence IS 'calibrated probability of that race: 0 to 1';
 
 /*
+ * postgres_fdw ships only what belongs to the extension, and in older versions
+ * of PostgreSQL a type's array does not by itself.
+ */
+DO $$
+BEGIN
+	IF NOT EXISTS (
+		SELECT FROM pg_catalog.pg_depend
+		WHERE classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND deptype = 'e'
+		AND objid = (SELECT typarray FROM pg_catalog.pg_type WHERE oid = 'face'::pg_catalog.regtype))
+	THEN
+		ALTER EXTENSION faceattr ADD TYPE face[];
+	END IF;
+END $$;
+
+/*
  * Costs are in units of cpu_operator_cost, measured by bench/server.pl. All
  * functions read the image in the first call, whatever the number of rows.
  */
+
+CREATE FUNCTION face_support(internal) RETURNS internal
+AS 'MODULE_PATHNAME', 'faceattr_support' LANGUAGE C
+IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION face_support(internal) IS
+'planner support: a model''s name has no collation, so that calls can be shipped to foreign servers';
 
 CREATE FUNCTION face_attributes(image bytea) RETURNS SETOF face
 AS 'MODULE_PATHNAME', 'faceattr_attributes' LANGUAGE C
@@ -45,7 +66,8 @@ COMMENT ON FUNCTION face_attributes(bytea, text) IS
 
 CREATE FUNCTION face_array(image bytea, model text) RETURNS face[]
 AS 'MODULE_PATHNAME', 'faceattr_array' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 1400000;
+IMMUTABLE STRICT PARALLEL SAFE COST 1400000
+SUPPORT face_support;
 COMMENT ON FUNCTION face_array(bytea, text) IS
 'the rows of face_attributes as an array, for generated columns, indexes and foreign servers (image: JPEG or PNG; model: its name)';
 
@@ -63,7 +85,8 @@ COMMENT ON FUNCTION face_classify(bytea) IS
 
 CREATE FUNCTION face_classify(crop bytea, model text) RETURNS face
 AS 'MODULE_PATHNAME', 'faceattr_classify' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 550000;
+IMMUTABLE STRICT PARALLEL SAFE COST 550000
+SUPPORT face_support;
 COMMENT ON FUNCTION face_classify(bytea, text) IS
 'attributes of a ready crop, which is not searched for faces (crop: JPEG or PNG, one face filling it; model: its name)';
 
@@ -111,13 +134,15 @@ COMMENT ON FUNCTION face_annotate(bytea) IS
 
 CREATE FUNCTION face_annotate(image bytea, model text) RETURNS bytea
 AS 'MODULE_PATHNAME', 'faceattr_annotate' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 2300000;
+IMMUTABLE STRICT PARALLEL SAFE COST 2300000
+SUPPORT face_support;
 COMMENT ON FUNCTION face_annotate(bytea, text) IS
 'the upright photo with boxes and labels drawn, in its own format (image: JPEG or PNG; model: its name)';
 
 CREATE FUNCTION face_annotate(image bytea, model text, format text) RETURNS bytea
 AS 'MODULE_PATHNAME', 'faceattr_annotate' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 2300000;
+IMMUTABLE STRICT PARALLEL SAFE COST 2300000
+SUPPORT face_support;
 COMMENT ON FUNCTION face_annotate(bytea, text, text) IS
 'the upright photo with boxes and labels drawn (image: JPEG or PNG; model: its name; format: jpeg or png)';
 

@@ -2,7 +2,7 @@
  * face_type.c
  *		Faces of the core as values of the SQL type "face".
  *
- * The extension is relocatable: the type is the one that lies in the schema of
+ * The extension lives in any schema: the type is the one that lies in the schema of
  * the function that runs. Its columns are checked, since an owner may alter it.
  */
 #include "faceattr.h"

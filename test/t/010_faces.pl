@@ -136,13 +136,12 @@ is( query(q{SET faceattr.min_face = 60; SELECT bool_and(least(width(box), height
 
 # Precision and threads change speed, and answers in the last digits at most.
 is( query(q{
-	CREATE TEMP TABLE bf AS SELECT id, n, f FROM photos, face_attributes(image) WITH ORDINALITY
-		AS f (box, score, landmarks, age, al, ah, gender, gc, race, rc, n) WHERE name <> 'sheet.jpg';
+	CREATE TEMP TABLE usual AS SELECT id, f.age, f.gender, f.box FROM photos, face_attributes(image) f WHERE name <> 'sheet.jpg';
 	SET faceattr.precision = fp32;
 	SET faceattr.threads = 2;
-	SELECT count(*) = (SELECT count(*) FROM bf), bool_and(abs((b.f).age - g.age) < 1 AND (@@ (b.f).box) <-> (@@ g.box) < 3 AND (b.f).gender = g.gender)
-	FROM photos p JOIN bf b USING (id), LATERAL face_attributes(image) WITH ORDINALITY
-		AS g (box, score, landmarks, age, al, ah, gender, gc, race, rc, n) WHERE g.n = b.n}),
+	SELECT count(*) = (SELECT count(*) FROM usual),
+		bool_and(abs(u.age - f.age) < 1 AND (@@ u.box) <-> (@@ f.box) < 3 AND u.gender = f.gender)
+	FROM photos p JOIN usual u USING (id), face_attributes(image) f}),
 	't|t', 'fp32 and two threads say the same');
 
 # What is drawn is still the photo, upright, in the format asked for.

@@ -7,11 +7,12 @@ use strict;
 use warnings;
 use Compress::Zlib qw(crc32 deflateInit Z_BEST_SPEED);
 use Exporter 'import';
+use File::Spec;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node load_photos photo_path write_image png_bytes flat_png scan_bomb
+our @EXPORT = qw(new_node load_photos photo_path temporary_path write_image png_bytes flat_png scan_bomb
   huge_baseline background finish_background);
 
 # A started server with the extension and the function try(): what face_array
@@ -54,11 +55,20 @@ sub load_photos
 		FROM pg_ls_dir('$directory') name});
 }
 
+my $temporary = File::Spec->rel2abs(PostgreSQL::Test::Utils::tempdir());
+
+# Where test and server can both write.
+sub temporary_path
+{
+	my ($name) = @_;
+	return "$temporary/$name";
+}
+
 # Writes bytes where the server can read them; the path.
 sub write_image
 {
 	my ($name, $bytes) = @_;
-	my $path = PostgreSQL::Test::Utils::tempdir() . "/$name";
+	my $path = temporary_path($name);
 	open my $file, '>:raw', $path or die "$path: $!";
 	print $file $bytes;
 	close $file or die "$path: $!";
