@@ -75,7 +75,7 @@ extern fa_status core_leave(CoreCall *call, fa_status status);
 extern void *core_take(void *original, size_t header, size_t length);
 
 /* Raises an error that is not about an image: weights, settings, the machine. */
-extern void raise_core_error(const fa_error *error) pg_attribute_noreturn();
+extern _Noreturn void raise_core_error(const fa_error *error);
 /* An error about an image: raised, or warned of, or ignored. */
 extern void report_image_error(const fa_error *error, BadImage on_bad_image);
 
