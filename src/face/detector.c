@@ -108,14 +108,16 @@ longer_side(int width, int height)
 	return width > height ? width : height;
 }
 
+/* One of 1, 2, 4 and 8: libjpeg-turbo has fast code for these, and 3/8 costs more than 4/8. */
 int
 fa_detector_eighths(const fa_photo *photo, int detect_size)
 {
 	int64_t side = longer_side(photo->width, photo->height);
+	int eighths = 1;
 
-	if (side <= detect_size)
-		return 8;
-	return (int) (((int64_t) detect_size * 8 + side - 1) / side);
+	while (eighths < 8 && side * eighths < (int64_t) detect_size * 8)
+		eighths *= 2;
+	return eighths;
 }
 
 static int

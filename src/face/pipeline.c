@@ -290,9 +290,12 @@ look_closer(const fa_attribute_model *model, const fa_photo *photo, const fa_vie
 	part.y2 = fmin(part.y2, photo->height);
 	if (!(part.x1 < part.x2 && part.y1 < part.y2))
 		return FA_OK;
-	eighths = (int) fmin(8, ceil(8 * view->scale_x / finest));
+	/* 2, 4 or 8, as in fa_detector_eighths, and no larger a part than memory should hold */
+	eighths = 1;
+	while (eighths < 8 && eighths < 8 * view->scale_x / finest)
+		eighths *= 2;
 	while (eighths > 1 && fa_area(&part) * eighths * eighths / 64 > SECOND_LOOK_PIXELS)
-		eighths--;
+		eighths /= 2;
 	if (eighths / 8.0 <= 1.2 * view->scale_x)
 		return FA_OK;
 	return fa_photo_decode_region(photo, part, eighths, closer, interrupt, error);

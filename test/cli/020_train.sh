@@ -1,0 +1,68 @@
+#!/bin/sh
+# A training from nothing to a model file on a few drawn chips: interrupted, resumed, calibrated,
+# used. Starts from MobileNet's pretrained weights where ../shared has them. Prints TAP.
+faceattr=trainer/faceattr
+backbone=${FACEATTR_SHARED:-../shared}/pretrained/mobilenet_v1_vggface2.safetensors
+if [ ! -f "$backbone" ]; then
+	echo "1..0 # SKIP no $backbone"
+	exit
+fi
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+number=0
+template=0.2948,0.2920,0.6840,0.2893,0.4963,0.5161,0.3226,0.6818,0.6642,0.6791
+
+ok()
+{
+	description=$1
+	shift
+	number=$((number + 1))
+	if "$@" >"$dir/shown" 2>&1; then
+		echo "ok $number - $description"
+	else
+		echo "not ok $number - $description"
+		sed 's/^/# /' "$dir/shown"
+	fi
+}
+
+# the same few photos under many names, with labels that differ
+mkdir "$dir/chips"
+printf 'file\tage\tgender\trace\n' >"$dir/chips.tsv"
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+	cp demo/photos/grey.jpg "$dir/chips/grey$i.jpg"
+	cp demo/photos/cat.jpg "$dir/chips/cat$i.jpg"
+	printf 'grey%d.jpg\t35\t1\t0\ncat%d.jpg\t3\t0\t4\n' $i $i >>"$dir/chips.tsv"
+done
+
+# in a subshell of its own, which becomes the program, so that signals reach it
+train()
+(
+	exec $faceattr train --data "$dir/chips" --val "$dir/chips" --init "$backbone" --output "$dir/run" \
+		--size 64 --batch 4 --hidden 8 --precision fp32 --threads 1 --template $template "$@"
+)
+
+ok 'train' train --epochs 2 --head-epochs 1 --rate 1e-3
+ok 'validated' grep -q 'validation age' "$dir/run/log.tsv"
+ok 'best weights kept' test -s "$dir/run/best.safetensors"
+ok 'checkpoint kept' test -s "$dir/run/last.safetensors"
+ok 'nothing is left to do' train --epochs 2 --head-epochs 1 --rate 1e-3 --resume
+ok 'going on where it was' grep -q 'step 18' "$dir/run/log.tsv"
+
+rm -r "$dir/run"
+train --epochs 5000 --head-epochs 0 >"$dir/train.out" 2>&1 &
+pid=$!
+for i in $(seq 100); do
+	grep -q 'step 6,' "$dir/run/log.tsv" 2>/dev/null && break
+	sleep 0.2
+done
+kill -INT $pid
+wait $pid
+ok 'an interrupt ends it with 130' test $? -eq 130
+ok 'after writing a checkpoint' test -s "$dir/run/last.safetensors"
+ok 'and saying how to go on' grep -q resume "$dir/train.out"
+
+ok 'calibrate' $faceattr calibrate --init "$dir/run/best.safetensors" --output "$dir/model.safetensors" \
+	--val "$dir/chips" --template $template --licence 'test only'
+ok 'the model file works' $faceattr evaluate --data "$dir/chips" --labels "$dir/chips.tsv" --crops \
+	--model "$dir/model.safetensors"
+echo "1..$number"
