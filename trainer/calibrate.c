@@ -2,8 +2,8 @@
  * calibrate.c
  *		`faceattr calibrate`: from a training's best weights to a model file. Folds
  *		batch norm in, rounds to fp16, and fits on validation data what the metadata
- *		say: a temperature per head, the quantile of the age interval, and the pivot of
- *		verification (docs/weights-format.md). All is fitted on the rounded weights.
+ *		say: a temperature per head and the quantile of the age interval
+ *		(docs/weights-format.md). All is fitted on the rounded weights.
  */
 #include "common.h"
 #include "loss.h"
@@ -28,7 +28,7 @@ enum
 	OPT_VAL_LABELS,
 	OPT_VAL_NEGATIVES,
 	OPT_TEMPLATE,
-	OPT_KEEP,
+	OPT_PIVOT,
 	OPT_LICENCE,
 	OPT_NOTE,
 	OPT_DETECTOR
@@ -38,7 +38,7 @@ typedef struct options
 {
 	const char *init, *output, *validation, *labels, *negatives, *detector;
 	const char *landmark_template, *licence, *note;
-	double keep; /* share of the faces that verification must leave alone */
+	double pivot; /* of verification: src/face/verify.h */
 } options;
 
 static const struct argp_option argp_options[] = {
@@ -49,7 +49,9 @@ static const struct argp_option argp_options[] = {
 	{"val-negatives", OPT_VAL_NEGATIVES, "TAR|DIR", 0, "Photos without a human face", 1},
 	{"detector", OPT_DETECTOR, "DIR", 0, "Where yunet_n.safetensors is (weights)", 1},
 	{"template", OPT_TEMPLATE, "X,Y,...", 0, "What `faceattr template' printed", 1},
-	{"keep", OPT_KEEP, "X", 0, "Share of faces whose score verification leaves alone (0.995)", 1},
+	{"pivot", OPT_PIVOT, "X", 0,
+	 "Crops that are faces with this probability keep the detector's score (0.5); chosen on photos",
+	 1},
 	{"licence", OPT_LICENCE, "TEXT", 0, "For the metadata", 1},
 	{"note", OPT_NOTE, "TEXT", 0, "For the metadata: how the weights were made", 1},
 	{0}};
@@ -82,10 +84,10 @@ parse_option(int key, char *text, struct argp_state *state)
 		case OPT_TEMPLATE:
 			o->landmark_template = text;
 			return 0;
-		case OPT_KEEP:
-			o->keep = atof(text);
-			if (!(o->keep > 0.5 && o->keep < 1))
-				argp_error(state, "--keep is a share from 0.5 to 1");
+		case OPT_PIVOT:
+			o->pivot = atof(text);
+			if (!(o->pivot >= 0.0001 && o->pivot <= 1))
+				argp_error(state, "--pivot is a probability from 0.0001 to 1");
 			return 0;
 		case OPT_LICENCE:
 			o->licence = text;
@@ -181,40 +183,6 @@ fit_quantile(const fa_logits *l, double temperature)
 	return (low + high) / 2;
 }
 
-static int
-ascending(const void *a, const void *b)
-{
-	float x = *(const float *) a, y = *(const float *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* The probability that all but a share 1 - keep of the faces reach. */
-static double
-fit_pivot(const fa_logits *l, double temperature, double keep)
-{
-	float *faces = malloc(((size_t) l->count + 1) * sizeof(float));
-	int count = 0;
-	double pivot = 0.5;
-
-	for (int i = 0; i < l->count && faces != NULL; i++)
-	{
-		float p[2];
-
-		if (l->targets[FA_HEAD_FACE][i] != 1)
-			continue;
-		fa_calibrated(l->logits[FA_HEAD_FACE] + 2 * (size_t) i, 2, (float) temperature, p);
-		faces[count++] = p[1];
-	}
-	if (count > 0)
-	{
-		qsort(faces, (size_t) count, sizeof(float), ascending);
-		pivot = faces[(int) ((1 - keep) * count)];
-	}
-	free(faces);
-	return fmin(fmax(pivot, 0.05), 0.95);
-}
-
 static void
 round_to_half(fa_weights *weights)
 {
@@ -243,7 +211,7 @@ set_json(fa_weights *weights, const char *key, json_t *value, fa_error *error)
 
 static fa_status
 set_metadata(const options *o, fa_weights *weights, const double *temperatures, double quantile,
-			 double pivot, fa_error *error)
+			 fa_error *error)
 {
 	fa_face_options face = fa_default_options();
 	json_t *heads = json_array();
@@ -271,7 +239,8 @@ set_metadata(const options *o, fa_weights *weights, const double *temperatures, 
 	FA_TRY(fa_weights_set(weights, "template", o->landmark_template, error));
 	snprintf(text, sizeof(text), "%.4f", quantile);
 	FA_TRY(fa_weights_set(weights, "age_quantile", text, error));
-	FA_TRY(set_json(weights, "verification", json_pack("{s:f}", "pivot", rounded(pivot)), error));
+	FA_TRY(
+		set_json(weights, "verification", json_pack("{s:f}", "pivot", rounded(o->pivot)), error));
 	FA_TRY(
 		set_json(weights, "detection",
 				 json_pack("{s:i, s:f, s:f, s:b}", "detect_size", face.detect_size, "min_score",
@@ -350,7 +319,7 @@ calibrate(const options *o, fa_error *error)
 	fa_negatives negatives = {0};
 	fa_logits logits = {0};
 	fa_engine *engine = NULL;
-	double temperatures[FA_HEADS], quantile, pivot;
+	double temperatures[FA_HEADS], quantile;
 	const char *at = o->landmark_template;
 	int hidden = 0;
 	fa_status status;
@@ -384,12 +353,11 @@ calibrate(const options *o, fa_error *error)
 		if (negatives.count == 0) /* nothing to fit: as confident as it was trained */
 			temperatures[FA_HEAD_FACE] = 1;
 		quantile = fit_quantile(&logits, temperatures[FA_HEAD_AGE]);
-		pivot = fit_pivot(&logits, temperatures[FA_HEAD_FACE], o->keep);
 		printf("temperatures: age %.3f, gender %.3f, race %.3f, face %.3f; age quantile %.4f "
-			   "covers %.1f %%; pivot %.3f\n",
+			   "covers %.1f %%\n",
 			   temperatures[0], temperatures[1], temperatures[2], temperatures[3], quantile,
-			   100 * coverage(&logits, temperatures[FA_HEAD_AGE], quantile), pivot);
-		status = set_metadata(o, &weights, temperatures, quantile, pivot, error);
+			   100 * coverage(&logits, temperatures[FA_HEAD_AGE], quantile));
+		status = set_metadata(o, &weights, temperatures, quantile, error);
 	}
 	if (status == FA_OK)
 		status = fa_weights_write(&weights, o->output, FA_F16, error);
@@ -413,7 +381,7 @@ faceattr_calibrate(int argc, char **argv)
 		NULL,
 		NULL,
 		NULL};
-	options o = {.detector = "weights", .keep = 0.995};
+	options o = {.detector = "weights", .pivot = 0.5};
 	fa_error error;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &o);
