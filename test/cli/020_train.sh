@@ -34,22 +34,19 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
 	printf 'grey%d.jpg\t35\t1\t0\ncat%d.jpg\t3\t0\t4\n' $i $i >>"$dir/chips.tsv"
 done
 
-# in a subshell of its own, which becomes the program, so that signals reach it
-train()
-(
-	exec $faceattr train --data "$dir/chips" --val "$dir/chips" --init "$backbone" --output "$dir/run" \
-		--size 64 --batch 4 --hidden 8 --precision fp32 --threads 1 --template $template "$@"
-)
+# no path here has a space in it
+train="$faceattr train --data $dir/chips --val $dir/chips --init $backbone --output $dir/run --size 64 --batch 4
+	--hidden 8 --precision fp32 --threads 1 --template $template"
 
-ok 'train' train --epochs 2 --head-epochs 1 --rate 1e-3
+ok 'train' $train --epochs 2 --head-epochs 1 --rate 1e-3
 ok 'validated' grep -q 'validation age' "$dir/run/log.tsv"
 ok 'best weights kept' test -s "$dir/run/best.safetensors"
 ok 'checkpoint kept' test -s "$dir/run/last.safetensors"
-ok 'nothing is left to do' train --epochs 2 --head-epochs 1 --rate 1e-3 --resume
+ok 'nothing is left to do' $train --epochs 2 --head-epochs 1 --rate 1e-3 --resume
 ok 'going on where it was' grep -q 'step 18' "$dir/run/log.tsv"
 
 rm -r "$dir/run"
-train --epochs 5000 --head-epochs 0 >"$dir/train.out" 2>&1 &
+$train --epochs 5000 --head-epochs 0 >"$dir/train.out" 2>&1 &
 pid=$!
 for i in $(seq 100); do
 	grep -q 'step 6,' "$dir/run/log.tsv" 2>/dev/null && break
