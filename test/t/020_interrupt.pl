@@ -46,23 +46,29 @@ for my $name (sort keys %images)
 }
 query(q{INSERT INTO slow SELECT name, image FROM photos WHERE name IN ('sheet.jpg', 'grey.jpg')});
 
-# Other work on the machine can only add to the latency: the best of some tries counts.
+# Other work on the machine can only add to the latency: the best of some tries counts. A machine that is
+# done before the time is up gets less of it.
 sub ends_in_time
 {
 	my ($action, $name, $timeout, $settings) = @_;
 	my $best;
-	for (1 .. 4)
+	for (1 .. 6)
 	{
 		my $late = query(qq{
 			SET statement_timeout = 0; $settings;
 			SELECT count(*) FROM face_detect((SELECT image FROM photos WHERE name = 'grey.jpg')) \\g /dev/null
 			SET statement_timeout = $timeout;
 			SELECT late('$action', image) FROM slow WHERE name = '$name'});
+		if ($late < 0)
+		{
+			$timeout = int(($timeout + 1) / 2);
+			next;
+		}
 		$best = $late if !defined $best || $late < $best;
 		last if $best < 100;
 	}
-	cmp_ok($best, '<', 100, "$action of $name: ended after $best ms");
-	cmp_ok($best, '>=', 0, "$action of $name: was at work");
+	ok(defined $best, "$action of $name: was at work");
+	cmp_ok($best // 'inf', '<', 100, "$action of $name: ended in time");
 }
 for my $name (sort keys %images)
 {
