@@ -54,94 +54,94 @@ COMMENT ON FUNCTION face_support(internal) IS
 
 CREATE FUNCTION face_attributes(image bytea) RETURNS SETOF face
 AS 'MODULE_PATHNAME', 'faceattr_attributes' LANGUAGE C
-STABLE STRICT PARALLEL SAFE COST 1400000 ROWS 2;
+STABLE STRICT PARALLEL SAFE COST 2400000 ROWS 2;
 COMMENT ON FUNCTION face_attributes(bytea) IS
 'faces in a photo with their attributes, largest first, by the session''s settings (image: JPEG or PNG)';
 
 CREATE FUNCTION face_attributes(image bytea, model text) RETURNS SETOF face
 AS 'MODULE_PATHNAME', 'faceattr_attributes' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 1400000 ROWS 2;
+IMMUTABLE STRICT PARALLEL SAFE COST 2400000 ROWS 2;
 COMMENT ON FUNCTION face_attributes(bytea, text) IS
 'faces in a photo with their attributes, largest first, as the model says (image: JPEG or PNG; model: its name)';
 
 CREATE FUNCTION face_array(image bytea, model text) RETURNS face[]
 AS 'MODULE_PATHNAME', 'faceattr_array' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 1400000
+IMMUTABLE STRICT PARALLEL SAFE COST 2400000
 SUPPORT face_support;
 COMMENT ON FUNCTION face_array(bytea, text) IS
 'the rows of face_attributes as an array, for generated columns, indexes and foreign servers (image: JPEG or PNG; model: its name)';
 
 CREATE FUNCTION face_detect(image bytea) RETURNS SETOF face
 AS 'MODULE_PATHNAME', 'faceattr_detect' LANGUAGE C
-STABLE STRICT PARALLEL SAFE COST 900000 ROWS 2;
+STABLE STRICT PARALLEL SAFE COST 1400000 ROWS 2;
 COMMENT ON FUNCTION face_detect(bytea) IS
 'faces in a photo, largest first, attributes NULL: the detector alone (image: JPEG or PNG)';
 
 CREATE FUNCTION face_classify(crop bytea) RETURNS face
 AS 'MODULE_PATHNAME', 'faceattr_classify' LANGUAGE C
-STABLE STRICT PARALLEL SAFE COST 550000;
+STABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION face_classify(bytea) IS
 'attributes of a ready crop, which is not searched for faces, by the session''s settings (crop: JPEG or PNG, one face filling it)';
 
 CREATE FUNCTION face_classify(crop bytea, model text) RETURNS face
 AS 'MODULE_PATHNAME', 'faceattr_classify' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 550000
+IMMUTABLE STRICT PARALLEL SAFE COST 1000000
 SUPPORT face_support;
 COMMENT ON FUNCTION face_classify(bytea, text) IS
 'attributes of a ready crop, which is not searched for faces (crop: JPEG or PNG, one face filling it; model: its name)';
 
 CREATE FUNCTION face_classify(crops bytea[]) RETURNS SETOF face
 AS 'MODULE_PATHNAME', 'faceattr_classify_array' LANGUAGE C
-STABLE STRICT PARALLEL SAFE COST 5500000 ROWS 10;
+STABLE STRICT PARALLEL SAFE COST 10000000 ROWS 10;
 COMMENT ON FUNCTION face_classify(bytea[]) IS
 'attributes of ready crops in batches, in the same order, NULL for NULL, by the session''s settings (crops: JPEG or PNG, one face filling each)';
 
 CREATE FUNCTION face_classify(crops bytea[], model text) RETURNS SETOF face
 AS 'MODULE_PATHNAME', 'faceattr_classify_array' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 5500000 ROWS 10;
+IMMUTABLE STRICT PARALLEL SAFE COST 10000000 ROWS 10;
 COMMENT ON FUNCTION face_classify(bytea[], text) IS
 'attributes of ready crops in batches, in the same order, NULL for NULL (crops: JPEG or PNG, one face filling each; model: its name)';
 
 CREATE FUNCTION face_embedding(image bytea) RETURNS SETOF real[]
 AS 'MODULE_PATHNAME', 'faceattr_embedding' LANGUAGE C
-STABLE STRICT PARALLEL SAFE COST 1400000 ROWS 2;
+STABLE STRICT PARALLEL SAFE COST 2400000 ROWS 2;
 COMMENT ON FUNCTION face_embedding(bytea) IS
 'a vector of unit length for each face of face_attributes, in its order, by the session''s settings (image: JPEG or PNG)';
 
 CREATE FUNCTION face_embedding(image bytea, model text) RETURNS SETOF real[]
 AS 'MODULE_PATHNAME', 'faceattr_embedding' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 1400000 ROWS 2;
+IMMUTABLE STRICT PARALLEL SAFE COST 2400000 ROWS 2;
 COMMENT ON FUNCTION face_embedding(bytea, text) IS
 'a vector of unit length for each face of face_attributes, in its order, as the model says (image: JPEG or PNG; model: its name)';
 
 CREATE FUNCTION face_probabilities(crop bytea, head text) RETURNS TABLE (label text, probability real)
 AS 'MODULE_PATHNAME', 'faceattr_probabilities' LANGUAGE C
-STABLE STRICT PARALLEL SAFE COST 550000 ROWS 10;
+STABLE STRICT PARALLEL SAFE COST 1000000 ROWS 10;
 COMMENT ON FUNCTION face_probabilities(bytea, text) IS
 'calibrated probability of every label of a head for a ready crop, by the session''s settings (crop: JPEG or PNG, one face filling it; head: age, gender, race, face or another of the model''s)';
 
 CREATE FUNCTION face_probabilities(crop bytea, head text, model text) RETURNS TABLE (label text, probability real)
 AS 'MODULE_PATHNAME', 'faceattr_probabilities' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 550000 ROWS 10;
+IMMUTABLE STRICT PARALLEL SAFE COST 1000000 ROWS 10;
 COMMENT ON FUNCTION face_probabilities(bytea, text, text) IS
 'calibrated probability of every label of a head for a ready crop (crop: JPEG or PNG, one face filling it; head: age, gender, race, face or another of the model''s; model: its name)';
 
 CREATE FUNCTION face_annotate(image bytea) RETURNS bytea
 AS 'MODULE_PATHNAME', 'faceattr_annotate' LANGUAGE C
-STABLE STRICT PARALLEL SAFE COST 2300000;
+STABLE STRICT PARALLEL SAFE COST 3200000;
 COMMENT ON FUNCTION face_annotate(bytea) IS
 'the upright photo with boxes and labels drawn, in its own format, by the session''s settings (image: JPEG or PNG)';
 
 CREATE FUNCTION face_annotate(image bytea, model text) RETURNS bytea
 AS 'MODULE_PATHNAME', 'faceattr_annotate' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 2300000
+IMMUTABLE STRICT PARALLEL SAFE COST 3200000
 SUPPORT face_support;
 COMMENT ON FUNCTION face_annotate(bytea, text) IS
 'the upright photo with boxes and labels drawn, in its own format (image: JPEG or PNG; model: its name)';
 
 CREATE FUNCTION face_annotate(image bytea, model text, format text) RETURNS bytea
 AS 'MODULE_PATHNAME', 'faceattr_annotate' LANGUAGE C
-IMMUTABLE STRICT PARALLEL SAFE COST 2300000
+IMMUTABLE STRICT PARALLEL SAFE COST 3200000
 SUPPORT face_support;
 COMMENT ON FUNCTION face_annotate(bytea, text, text) IS
 'the upright photo with boxes and labels drawn (image: JPEG or PNG; model: its name; format: jpeg or png)';

@@ -106,8 +106,8 @@ landmarks_datum(const double (*landmarks)[2])
 		points[i].y = landmarks[i][1];
 		elements[i] = PointPGetDatum(&points[i]);
 	}
-	return PointerGetDatum(construct_array(elements, FA_LANDMARKS, POINTOID, sizeof(Point), false,
-										   TYPALIGN_DOUBLE));
+	return PointerGetDatum(
+		construct_array(elements, FA_LANDMARKS, POINTOID, sizeof(Point), false, TYPALIGN_DOUBLE));
 }
 
 Datum
@@ -153,6 +153,5 @@ face_array_datum(const FaceType *type, const fa_pipeline *pipeline, const fa_fac
 
 	for (int i = 0; i < count; i++)
 		elements[i] = face_datum(type, pipeline, &faces[i], true);
-	return PointerGetDatum(
-		construct_array(elements, count, type->oid, -1, false, TYPALIGN_DOUBLE));
+	return PointerGetDatum(construct_array(elements, count, type->oid, -1, false, TYPALIGN_DOUBLE));
 }

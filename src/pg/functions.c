@@ -152,28 +152,28 @@ faceattr_embedding(PG_FUNCTION_ARGS)
 		CoreCall call;
 
 		core_enter(&call);
-		status = fa_embed_faces(run.pipeline, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image),
-								&run.options, &found, &embeddings, &dimension, &call.interrupt,
-								&call.error);
+		status =
+			fa_embed_faces(run.pipeline, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), &run.options,
+						   &found, &embeddings, &dimension, &call.interrupt, &call.error);
 		if (core_leave(&call, status) != FA_OK)
 			report_image_error(&call.error, run.on_bad_image);
 		else
 		{
-			size_t count = found.count;
+			int count = found.count;
 			MemoryContext caller;
 			Datum *elements;
 			Rows *rows;
 
 			fa_faces_free(&found);
-			embeddings = core_take(embeddings, 0, count * dimension * sizeof(float));
+			embeddings = core_take(embeddings, 0, (size_t) count * dimension * sizeof(float));
 			elements = palloc(sizeof(Datum) * dimension);
 
 			caller = MemoryContextSwitchTo(context->multi_call_memory_ctx);
 			rows = rows_alloc(context, count, false);
-			for (size_t i = 0; i < count; i++)
+			for (int i = 0; i < count; i++)
 			{
 				for (int k = 0; k < dimension; k++)
-					elements[k] = Float4GetDatum(embeddings[i * dimension + k]);
+					elements[k] = Float4GetDatum(embeddings[(size_t) i * dimension + k]);
 				rows->values[i] = PointerGetDatum(construct_array(
 					elements, dimension, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT));
 			}
@@ -213,9 +213,9 @@ faceattr_annotate(PG_FUNCTION_ARGS)
 	}
 
 	core_enter(&call);
-	status = fa_annotate(run.pipeline, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), &run.options,
-						 has_format ? &format : NULL, &annotated, &length, &call.interrupt,
-						 &call.error);
+	status =
+		fa_annotate(run.pipeline, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), &run.options,
+					has_format ? &format : NULL, &annotated, &length, &call.interrupt, &call.error);
 	if (core_leave(&call, status) != FA_OK)
 	{
 		report_image_error(&call.error, run.on_bad_image);
@@ -344,9 +344,9 @@ find_head(const fa_pipeline *pipeline, const char *name)
 		for (int i = 0; i < fa_pipeline_head_count(pipeline); i++)
 			appendStringInfo(&names, "%s\"%s\"", i > 0 ? ", " : "",
 							 fa_pipeline_head(pipeline, i)->name);
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("the model has no head \"%s\"", name),
-						errhint("Its heads are %s.", names.data)));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model has no head \"%s\"", name),
+				 errhint("Its heads are %s.", names.data)));
 	}
 	return head;
 }

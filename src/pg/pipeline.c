@@ -111,8 +111,8 @@ faceattr_run(const text *model)
 	if (model == NULL)
 	{
 		run.options.detect_size = faceattr_detect_size;
-		run.options.min_score = faceattr_min_score;
-		run.options.min_face = faceattr_min_face;
+		run.options.min_score = (float) faceattr_min_score;
+		run.options.min_face = (float) faceattr_min_face;
 		run.options.verify = faceattr_verify;
 		run.on_bad_image = faceattr_on_bad_image;
 	}

@@ -50,38 +50,35 @@ define_settings(void)
 
 	DefineCustomStringVariable("faceattr.model", "Model of the forms without a model argument.",
 							   NULL, &faceattr_model, "default", PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomEnumVariable("faceattr.precision", "Arithmetic of the networks.",
-							 "\"auto\" is bf16 where the processor computes it natively, else fp32.",
-							 &faceattr_precision, FA_PRECISION_AUTO, precisions, PGC_USERSET, 0,
-							 NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"faceattr.precision", "Arithmetic of the networks.",
+		"\"auto\" is bf16 where the processor computes it natively, else fp32.",
+		&faceattr_precision, FA_PRECISION_AUTO, precisions, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("faceattr.threads", "Threads of a session's networks.",
-							"Parallel query scales better than more threads.", &faceattr_threads,
-							1, 1, 256, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("faceattr.detect_size",
-							"Longer side, in pixels, at which faces are looked for.", NULL,
-							&faceattr_detect_size, shipped.detect_size, 160, 4096, PGC_USERSET, 0,
-							NULL, NULL, NULL);
+							"Parallel query scales better than more threads.", &faceattr_threads, 1,
+							1, 256, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"faceattr.detect_size", "Longer side, in pixels, at which faces are looked for.", NULL,
+		&faceattr_detect_size, shipped.detect_size, 160, 4096, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomRealVariable("faceattr.min_score", "Faces of a lower score are not reported.", NULL,
 							 &faceattr_min_score, shipped.min_score, 0, 1, PGC_USERSET, 0, NULL,
 							 NULL, NULL);
-	DefineCustomIntVariable("faceattr.min_face",
-							"Faces with a shorter side of fewer pixels are not reported.", NULL,
-							&faceattr_min_face, (int) shipped.min_face, 1, 65535, PGC_USERSET, 0,
-							NULL, NULL, NULL);
-	DefineCustomBoolVariable("faceattr.verify",
-							 "Lets the attribute model judge whether it is shown a face at all.",
-							 NULL, &faceattr_verify, shipped.verify, PGC_USERSET, 0, NULL, NULL,
-							 NULL);
-	DefineCustomIntVariable("faceattr.max_pixels",
-							"Images of more pixels, width times height, are refused.",
-							"Checked in the header, before anything is decoded, by every function.",
-							&faceattr_max_pixels, (int) shipped.max_pixels, 1, INT_MAX, PGC_SUSET,
-							0, NULL, NULL, NULL);
-	DefineCustomEnumVariable("faceattr.on_bad_image",
-							 "What forms without a model argument do about an image that is damaged, "
-							 "too large or of another format.",
-							 NULL, &faceattr_on_bad_image, BAD_IMAGE_ERROR, bad_images, PGC_USERSET,
-							 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"faceattr.min_face", "Faces with a shorter side of fewer pixels are not reported.", NULL,
+		&faceattr_min_face, (int) shipped.min_face, 1, 65535, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"faceattr.verify", "Lets the attribute model judge whether it is shown a face at all.",
+		NULL, &faceattr_verify, shipped.verify, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"faceattr.max_pixels", "Images of more pixels, width times height, are refused.",
+		"Checked in the header, before anything is decoded, by every function.",
+		&faceattr_max_pixels, (int) shipped.max_pixels, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"faceattr.on_bad_image",
+		"What forms without a model argument do about an image that is damaged, "
+		"too large or of another format.",
+		NULL, &faceattr_on_bad_image, BAD_IMAGE_ERROR, bad_images, PGC_USERSET, 0, NULL, NULL,
+		NULL);
 
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("faceattr");
@@ -90,6 +87,7 @@ define_settings(void)
 #endif
 }
 
+/* NOLINTNEXTLINE(bugprone-reserved-identifier): PostgreSQL's name */
 extern PGDLLEXPORT void _PG_init(void);
 
 void

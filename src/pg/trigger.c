@@ -89,8 +89,8 @@ static bool
 image_unchanged(const TriggerData *data, int number, Datum image, bool image_null)
 {
 	bool old_null;
-	Datum old = heap_getattr(data->tg_trigtuple, number, RelationGetDescr(data->tg_relation),
-							 &old_null);
+	Datum old =
+		heap_getattr(data->tg_trigtuple, number, RelationGetDescr(data->tg_relation), &old_null);
 
 	if (image_null || old_null)
 		return image_null && old_null;
@@ -137,9 +137,9 @@ faceattr_trigger(PG_FUNCTION_ARGS)
 	if (update && image_unchanged(data, image_column, image, image_null))
 		return PointerGetDatum(row);
 
-	target_null = image_null || !compute_target(fcinfo, target_type, DatumGetByteaPP(image),
-												data->tg_trigger->tgnargs > 2 ? arguments[2] : NULL,
-												&target);
+	target_null =
+		image_null || !compute_target(fcinfo, target_type, DatumGetByteaPP(image),
+									  data->tg_trigger->tgnargs > 2 ? arguments[2] : NULL, &target);
 	return PointerGetDatum(
 		heap_modify_tuple_by_cols(row, desc, 1, &target_column, &target, &target_null));
 }
