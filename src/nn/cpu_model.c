@@ -469,7 +469,9 @@ take_step(fa_model *model, program *p, int index, const fa_batch *batch, fa_erro
 							  shape->channels, model->plan.types[model->plan.holder[op->input[0]]]);
 			return FA_OK;
 		case FA_OP_ADD:
-			fa_kernel_add(in, tensor_of(model, p, op->input[1]), out, count, type);
+			fa_kernel_add(in, model->plan.types[model->plan.holder[op->input[0]]],
+						  tensor_of(model, p, op->input[1]),
+						  model->plan.types[model->plan.holder[op->input[1]]], out, count, type);
 			return FA_OK;
 		case FA_OP_UPSAMPLE:
 			fa_kernel_upsample(in, out, p->count, in_shape->height, in_shape->width,

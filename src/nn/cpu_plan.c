@@ -107,6 +107,8 @@ fa_plan_make(fa_plan *plan, const fa_net *net, fa_precision precision, bool trai
 			result = i;
 		if (op->kind == FA_OP_GLOBAL_AVERAGE_POOL)
 			type = FA_ACT_F32; /* a few hundred numbers: precision is free */
+		if (op->kind == FA_OP_ADD && plan->types[plan->holder[op->input[1]]] != type)
+			type = FA_ACT_F32;
 		if (fa_is_convolution(op) && is_output(net, result) && !training)
 			type = FA_ACT_F32;
 		plan->holder[i] = plan->holder[result] = result;

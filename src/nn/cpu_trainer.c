@@ -484,7 +484,9 @@ step_forward(fa_trainer *t, int index, const fa_batch *batch, fa_error *error)
 			fa_kernel_dropout(in, out, count, op->rate, dropout_key(t, step->op), type);
 			break;
 		case FA_OP_ADD:
-			fa_kernel_add(in, t->tensors[t->plan.holder[op->input[1]]], out, count, type);
+			fa_kernel_add(in, t->plan.types[t->plan.holder[op->input[0]]],
+						  t->tensors[t->plan.holder[op->input[1]]],
+						  t->plan.types[t->plan.holder[op->input[1]]], out, count, type);
 			break;
 		case FA_OP_UPSAMPLE:
 			fa_kernel_upsample(in, out, n, in_shape->height, in_shape->width, shape->channels,
@@ -540,10 +542,18 @@ gradient_done(fa_trainer *t, int to, const void *target)
 
 /* The gradient of a tensor is that of its reader. */
 static void
-pass_on(fa_trainer *t, int to, const void *gradient)
+pass_on(fa_trainer *t, int to, const void *gradient, fa_act_type type)
 {
 	size_t count = fa_shape_count(&t->shapes[to]) * t->options.count;
 
+	if (type != t->plan.types[to]) /* a sum of both types: its own is fp32 */
+	{
+		void *target = gradient_target(t, to);
+
+		fa_kernel_from_float(gradient, target, count, t->plan.types[to]);
+		gradient_done(t, to, target);
+		return;
+	}
 	if (t->written[to])
 		fa_kernel_accumulate(gradient, t->gradients[to], count, t->plan.types[to]);
 	else if (t->gradients[to] != gradient)
@@ -596,7 +606,7 @@ norm_backward(fa_trainer *t, int index, size_t rows)
 		memset(d_bias, 0, op->channels * sizeof(float));
 	}
 	if (t->needs[in])
-		pass_on(t, in, t->gradients[step->result]);
+		pass_on(t, in, t->gradients[step->result], t->plan.types[step->result]);
 }
 
 static fa_status
@@ -623,7 +633,7 @@ step_backward(fa_trainer *t, int index, fa_error *error)
 	{
 		for (int k = 0; k < 2; k++)
 			if (t->needs[t->plan.holder[op->input[k]]])
-				pass_on(t, t->plan.holder[op->input[k]], gradient);
+				pass_on(t, t->plan.holder[op->input[k]], gradient, type);
 	}
 	else if (in >= 0 && t->needs[in])
 	{
@@ -652,10 +662,10 @@ step_backward(fa_trainer *t, int index, fa_error *error)
 			case FA_OP_DROPOUT:
 				fa_kernel_dropout(gradient, gradient, count, op->rate, dropout_key(t, step->op),
 								  type);
-				pass_on(t, in, gradient);
+				pass_on(t, in, gradient, type);
 				break;
 			default: /* an activation that nothing could join: done above */
-				pass_on(t, in, gradient);
+				pass_on(t, in, gradient, type);
 				break;
 		}
 	}

@@ -106,22 +106,29 @@ fa_kernel_from_float(const float *in, void *out, size_t count, fa_act_type type)
 }
 
 FA_BODY void
-add_body(const void *left, const void *right, void *out, size_t count, fa_act_type type)
+add_body(const void *left, fa_act_type left_type, const void *right, fa_act_type right_type,
+		 void *out, size_t count, fa_act_type type)
 {
 	for (size_t i = 0; i < count; i++)
-		store(out, i, load(left, i, type) + load(right, i, type), type);
+		store(out, i, load(left, i, left_type) + load(right, i, right_type), type);
 }
 
 FA_CLONES void
-fa_kernel_add(const void *left, const void *right, void *out, size_t count, fa_act_type type)
+fa_kernel_add(const void *left, fa_act_type left_type, const void *right, fa_act_type right_type,
+			  void *out, size_t count, fa_act_type type)
 {
-	FA_BY_TYPE(type, add_body, left, right, out, count);
+	if (left_type != type || right_type != type)
+		add_body(left, left_type, right, right_type, out, count, type);
+	else if (type == FA_ACT_BF16)
+		add_body(left, FA_ACT_BF16, right, FA_ACT_BF16, out, count, FA_ACT_BF16);
+	else
+		add_body(left, FA_ACT_F32, right, FA_ACT_F32, out, count, FA_ACT_F32);
 }
 
 void
 fa_kernel_accumulate(const void *in, void *out, size_t count, fa_act_type type)
 {
-	fa_kernel_add(in, out, out, count, type);
+	fa_kernel_add(in, type, out, type, out, count, type);
 }
 
 /*

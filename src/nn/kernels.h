@@ -72,8 +72,8 @@ extern void fa_kernel_average(const void *in, float *out, int n, size_t area, in
 extern void fa_kernel_average_backward(const float *dy, void *dx, int n, size_t area, int channels,
 									   fa_act_type type);
 
-extern void fa_kernel_add(const void *left, const void *right, void *out, size_t count,
-						  fa_act_type type);
+extern void fa_kernel_add(const void *left, fa_act_type left_type, const void *right,
+						  fa_act_type right_type, void *out, size_t count, fa_act_type type);
 /* in: [n, height, width, channels]; out twice as high and wide */
 extern void fa_kernel_upsample(const void *in, void *out, int n, int height, int width,
 							   int channels, fa_act_type type);
