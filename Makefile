@@ -148,13 +148,13 @@ C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/
 format:
 	clang-format -i $(C_FILES)
 
+LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES)
+
 lint:
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
-		--enable=warning,portability,performance --suppress=missingIncludeSystem \
-		$(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES)
-	clang-tidy --quiet --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters' \
-		--warnings-as-errors='*' $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) -- \
-		-std=gnu11 -isystem $$($(PG_CONFIG) --includedir-server) -D_GNU_SOURCE $(shell pkg-config --cflags freetype2 2>/dev/null)
+		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
+	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
+		-isystem $$($(PG_CONFIG) --includedir-server) $(shell pkg-config --cflags freetype2 2>/dev/null)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint

@@ -96,7 +96,7 @@ compare(const char *name, fa_model *model, const fa_net *net, fa_precision preci
 					  .width = width,
 					  .pixels = zeroed((size_t) height * width * 3)};
 	float *outputs[FA_MAX_OUTPUTS] = {NULL};
-	double network[TRIES], convolutions[TRIES], start, n, c;
+	double network[TRIES] = {0}, convolutions[TRIES] = {0}, start, n, c;
 	fa_error error;
 
 	must(fa_net_shapes(net, height, width, shapes, &error), &error);
@@ -129,7 +129,7 @@ static void
 compare_classifier(fa_engine *engine, fa_precision precision, const char *directory)
 {
 	fa_attribute_model model;
-	fa_head heads[FA_MAX_HEADS];
+	fa_head heads[FA_MAX_HEADS] = {0};
 	char path[4096];
 	fa_error error;
 	fa_net net;

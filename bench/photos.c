@@ -187,7 +187,7 @@ static void
 small_photo(fa_pipeline *pipeline, const fa_image *portrait)
 {
 	scene what = {.width = 640, .height = 480, .people = 1, .portrait = 480, .seed = 1, .noise = 8};
-	double decoding[TRIES], detecting[TRIES], all[TRIES], start;
+	double decoding[TRIES] = {0}, detecting[TRIES] = {0}, all[TRIES] = {0}, start;
 	double d, f, t;
 	size_t length;
 	unsigned char *bytes = make_scene(&what, portrait, &length);
@@ -233,7 +233,7 @@ large_photos(fa_pipeline *pipeline, const fa_image *portrait, int people)
 					  .noise = 8};
 		size_t length;
 		unsigned char *bytes = make_scene(&what, portrait, &length);
-		double a[LARGE_TRIES], b[LARGE_TRIES], c[LARGE_TRIES], start;
+		double a[LARGE_TRIES] = {0}, b[LARGE_TRIES] = {0}, c[LARGE_TRIES] = {0}, start;
 
 		size += (double) length;
 		faces += find(pipeline, bytes, length, true); /* compiles for this size */
