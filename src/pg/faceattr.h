@@ -17,6 +17,9 @@
 #include "access/tupdesc.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #include "../face/face.h"
 
