@@ -134,6 +134,7 @@ check: deps
 demo: deps
 	$(MAKE) -j$(JOBS) all
 	OUT=demo PG_CONFIG=$(PG_CONFIG) test/sandbox demo/run
+	@test -s demo/annotated.jpg
 
 torture: deps
 	$(MAKE) -j$(JOBS) all
