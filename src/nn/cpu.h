@@ -59,7 +59,7 @@ extern bool fa_is_convolution(const fa_op *op);
 extern fa_conv_spec fa_step_spec(const fa_net *net, const fa_plan *plan, const fa_step *step,
 								 const fa_shape *shapes, int count);
 extern fa_pool_window fa_step_window(const fa_net *net, const fa_step *step, const fa_shape *shapes,
-								int count);
+									 int count);
 static inline size_t
 fa_shape_count(const fa_shape *shape)
 {

@@ -180,8 +180,7 @@ fa_kernel_input(const uint8_t *rgb, void *out, size_t pixels, bool bgr, const fl
 
 FA_BODY void
 affine_body(const void *in, void *out, size_t rows, int channels, const float *restrict a,
-			const float *restrict b,
-			fa_activation activation, fa_act_type type)
+			const float *restrict b, fa_activation activation, fa_act_type type)
 {
 	for (size_t r = 0; r < rows; r++)
 		for (int c = 0; c < channels; c++)
@@ -313,8 +312,8 @@ FA_BODY void
 norm_gradient_body(const void *restrict x, void *restrict dy, size_t rows, int channels,
 				   const float *restrict mean, const float *restrict inv_std,
 				   const float *restrict weight, const float *restrict bias,
-				   const float *restrict mean_weight, const float *restrict mean_bias, fa_activation activation,
-				   fa_act_type type)
+				   const float *restrict mean_weight, const float *restrict mean_bias,
+				   fa_activation activation, fa_act_type type)
 {
 	for (size_t r = 0; r < rows; r++)
 		for (int c = 0; c < channels; c++)

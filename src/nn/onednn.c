@@ -170,6 +170,23 @@ weights_layout(fa_layout *layout, const fa_conv_spec *spec, dnnl_data_type_t typ
 	}
 }
 
+/*
+ * Two faults of oneDNN 2.6's pointwise code, which plain weights keep away. jit_bf16_1x1
+ * takes the gradients of an odd number of channels in pairs, the last with its
+ * neighbour's. And jit_1x1 for AVX2, where it gathers what a stride leaves over, writes
+ * whole vectors of channels past the end of its scratchpad.
+ */
+static bool
+must_be_plain(const fa_conv_spec *spec, fa_pass pass)
+{
+	if (spec->kernel != 1)
+		return false;
+	if (spec->stride > 1 && (spec->in_c % 16 != 0 || spec->out_c % 16 != 0))
+		return true;
+	return pass == FA_PASS_BACKWARD_DATA && spec->weights == FA_ACT_BF16 && spec->out_c % 2 != 0 &&
+		   !spec->depthwise;
+}
+
 static void
 conv_layouts_free(conv_layouts *l)
 {
@@ -204,8 +221,9 @@ conv_layouts_init(conv_layouts *l, const fa_conv_spec *spec, fa_pass pass, const
 	if (status == dnnl_success)
 		status = layout_init(&l->bias, 1, bias, dnnl_f32, dnnl_x);
 	if (status == dnnl_success)
-		status = layout != NULL ? layout_clone(&l->weights, MD(layout))
-								: weights_layout(&l->weights, spec, weights, false);
+		status = layout != NULL
+					 ? layout_clone(&l->weights, MD(layout))
+					 : weights_layout(&l->weights, spec, weights, must_be_plain(spec, pass));
 	return status;
 }
 

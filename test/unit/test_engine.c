@@ -11,9 +11,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#include "../../src/nn/engine.h"
+#include "engine_test.h"
 #include "random_net.h"
 #include "reference.h"
 
@@ -26,46 +25,7 @@
 #define BF16_TOLERANCE 1e-2
 #define BF16_NETWORK_TOLERANCE 2e-2
 
-static const fa_engine_interface *const interface = &fa_cpu_engine;
-static fa_engine *engine;
-static bool has_bf16;
-
-static int
-set_up(void **state)
-{
-	fa_precision precision;
-	fa_error error;
-
-	(void) state;
-	if (interface->open(1, &engine, &error) != FA_OK)
-	{
-		fprintf(stderr, "%s\n", error.message);
-		return -1;
-	}
-	has_bf16 = interface->resolve_precision(engine, FA_PRECISION_BF16, &precision, &error) == FA_OK;
-	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	(void) state;
-	interface->close(engine);
-	return 0;
-}
-
 /* ---- Running and comparing ---------------------------------------------------------- */
-
-static fa_model *
-load(const fa_net *net, const fa_weights *weights, fa_precision precision)
-{
-	fa_model *model;
-	fa_error error;
-
-	if (interface->load(engine, net, weights, precision, &model, &error) != FA_OK)
-		fail_msg("%s: %s", error.message, error.detail);
-	return model;
-}
 
 /* Runs images first ... first + count - 1 and compares them with the reference's. */
 static void
@@ -82,22 +42,16 @@ check_outputs(fa_model *model, const reference *r, const fa_batch *batch, int fi
 		fail_msg("%s: %s %s", what, error.message, error.detail);
 	for (int i = 0; i < net->output_count; i++)
 	{
-		size_t all = reference_size(r, net->outputs[i].op), image = all / r->count;
+		size_t image = reference_size(r, net->outputs[i].op) / (size_t) r->count;
+
 		const double *expected = r->tensors[net->outputs[i].op];
 		/* values are near 1: where all nearly cancel, what counts is what they are sums of */
-		double largest = 0.1, difference = 0;
+		double largest = 0.1;
 
-		for (size_t k = 0; k < all; k++)
+		for (size_t k = 0; k < image * (size_t) r->count; k++)
 			largest = fmax(largest, fabs(expected[k]));
-		for (size_t k = 0; k < image * batch->count; k++)
-		{
-			double d = fabs(outputs[i][k] - expected[first * image + k]);
-
-			difference = isfinite(d) ? fmax(difference, d) : HUGE_VAL;
-		}
-		if (difference > tolerance * largest)
-			fail_msg("%s, batch of %d: \"%s\" differs by %g of %g", what, batch->count,
-					 net->outputs[i].name, difference, largest);
+		check_values(what, outputs[i], expected + (size_t) first * image,
+					 image * (size_t) batch->count, tolerance, largest);
 		free(outputs[i]);
 	}
 }
@@ -164,8 +118,6 @@ static const struct
 {
 	int height, width;
 } sizes[] = {{7, 5}, {9, 12}, {16, 16}};
-
-#define LENGTH(array) ((int) (sizeof(array) / sizeof((array)[0])))
 
 /* A tensor of so many channels to work on: the input itself, or made of it. */
 static int
@@ -620,28 +572,6 @@ precisions(void **state)
 	}
 }
 
-/* All of the above once more with what older processors have. */
-static void
-older_processors(void **state)
-{
-	static const char *const limits[] = {"AVX512_CORE", "AVX2", "SSE41"};
-	char program[4096], command[5000];
-	ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
-
-	(void) state;
-	if (getenv("ONEDNN_MAX_CPU_ISA") != NULL)
-		skip();
-	assert_true(length > 0);
-	program[length] = '\0';
-	for (int i = 0; i < LENGTH(limits); i++)
-	{
-		snprintf(command, sizeof(command), "ONEDNN_MAX_CPU_ISA=%s '%s' >/dev/null", limits[i],
-				 program);
-		if (system(command) != 0)
-			fail_msg("with %s at most: run %s", limits[i], command);
-	}
-}
-
 int
 main(void)
 {
@@ -662,5 +592,5 @@ main(void)
 		cmocka_unit_test(older_processors),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, open_engine, close_engine);
 }
