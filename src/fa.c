@@ -4,8 +4,11 @@
  */
 #include "fa.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 fa_status
 fa_fail(fa_error *error, fa_status status, const char *message, ...)
@@ -44,4 +47,29 @@ fa_check_interrupt(const fa_interrupt *interrupt, fa_error *error)
 	if (interrupt != NULL && interrupt->should_stop(interrupt->argument))
 		return fa_fail(error, FA_INTERRUPTED, "interrupted");
 	return FA_OK;
+}
+
+fa_status
+fa_error_in(fa_error *error, const char *path)
+{
+	char message[sizeof(error->message)];
+
+	memcpy(message, error->message, sizeof(message));
+	snprintf(error->message, sizeof(error->message), "%.150s: %.100s", path, message);
+	return error->status;
+}
+
+bool
+fa_parse_numbers(const char *text, double *numbers, int count)
+{
+	for (int i = 0; i < count && text != NULL; i++)
+	{
+		char *end;
+
+		numbers[i] = strtod(text, &end);
+		if (end == text || !isfinite(numbers[i]) || *end != (i == count - 1 ? '\0' : ','))
+			return false;
+		text = end + 1;
+	}
+	return text != NULL;
 }

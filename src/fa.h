@@ -53,6 +53,10 @@ extern fa_status fa_fail(fa_error *error, fa_status status, const char *message,
 extern fa_status fa_detail(fa_error *error, const char *detail, ...)
 	__attribute__((format(printf, 2, 3)));
 extern fa_status fa_no_memory(fa_error *error, size_t bytes);
+/* Puts "path: " before an error's message; returns its status. */
+extern fa_status fa_error_in(fa_error *error, const char *path);
+/* Exactly count finite numbers between commas and nothing else; false otherwise, or for NULL. */
+extern bool fa_parse_numbers(const char *text, double *numbers, int count);
 /* FA_OK, or FA_INTERRUPTED when the caller wants to stop. */
 extern fa_status fa_check_interrupt(const fa_interrupt *interrupt, fa_error *error);
 

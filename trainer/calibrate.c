@@ -281,36 +281,6 @@ fold(const char *path, fa_weights *folded, int *hidden, int *size, fa_error *err
 }
 
 static fa_status
-read_validation(const options *o, fa_dataset *faces, fa_negatives *negatives,
-				const double (*landmark_template)[2], fa_error *error)
-{
-	const char *labels = o->labels;
-	char *beside = NULL;
-	fa_dataset photos;
-	fa_pipeline *pipeline;
-	fa_status status;
-
-	FA_TRY(fa_dataset_read(faces, o->validation, NULL, error));
-	if (labels == NULL)
-		labels = beside = fa_dataset_default_labels(o->validation);
-	status = labels == NULL ? fa_no_memory(error, 0) : fa_dataset_label(faces, labels, error);
-	free(beside);
-	if (status != FA_OK || o->negatives == NULL)
-		return status;
-	FA_TRY(fa_dataset_read(&photos, o->negatives, NULL, error));
-	status =
-		fa_pipeline_open(&fa_cpu_engine, 1, FA_PRECISION_AUTO, o->detector, NULL, &pipeline, error);
-	if (status == FA_OK)
-	{
-		status = fa_negatives_collect(negatives, pipeline, &photos, landmark_template, 0.5f, 0, 1,
-									  NULL, error);
-		fa_pipeline_close(pipeline);
-	}
-	fa_dataset_free(&photos);
-	return status;
-}
-
-static fa_status
 calibrate(const options *o, fa_error *error)
 {
 	fa_loader_options loading = {.batch = 16, .workers = 1};
@@ -320,23 +290,18 @@ calibrate(const options *o, fa_error *error)
 	fa_logits logits = {0};
 	fa_engine *engine = NULL;
 	double temperatures[FA_HEADS], quantile;
-	const char *at = o->landmark_template;
 	int hidden = 0;
 	fa_status status;
 
-	for (int i = 0; i < 2 * FA_LANDMARKS; i++)
-	{
-		char *end;
-
-		loading.landmark_template[i / 2][i % 2] = strtod(at, &end);
-		if (end == at || *end != (i == 2 * FA_LANDMARKS - 1 ? '\0' : ','))
-			return fa_fail(error, FA_INVALID, "--template takes ten numbers");
-		at = end + 1;
-	}
+	if (!fa_parse_numbers(o->landmark_template, &loading.landmark_template[0][0], 2 * FA_LANDMARKS))
+		return fa_fail(error, FA_INVALID, "--template takes ten numbers");
 	status = fold(o->init, &weights, &hidden, &loading.size, error);
 	if (status == FA_OK)
-		status = read_validation(o, &faces, &negatives,
-								 (const double(*)[2]) loading.landmark_template, error);
+		status = fa_dataset_read_labelled(&faces, o->validation, o->labels, error);
+	if (status == FA_OK)
+		status =
+			fa_negatives_read(&negatives, o->negatives, o->detector, 1, FA_PRECISION_AUTO,
+							  (const double(*)[2]) loading.landmark_template, 0.5f, 0, 1, error);
 	if (status == FA_OK)
 		status = fa_cpu_engine.open(1, &engine, error);
 	if (status == FA_OK)

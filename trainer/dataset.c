@@ -377,3 +377,19 @@ fa_dataset_label(fa_dataset *dataset, const char *path, fa_error *error)
 	fclose(file);
 	return status;
 }
+
+fa_status
+fa_dataset_read_labelled(fa_dataset *dataset, const char *path, const char *labels, fa_error *error)
+{
+	char *beside = NULL;
+	fa_status status;
+
+	FA_TRY(fa_dataset_read(dataset, path, NULL, error));
+	if (labels == NULL)
+		labels = beside = fa_dataset_default_labels(path);
+	status = labels == NULL ? fa_no_memory(error, 0) : fa_dataset_label(dataset, labels, error);
+	free(beside);
+	if (status != FA_OK)
+		fa_dataset_free(dataset);
+	return status;
+}

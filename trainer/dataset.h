@@ -54,6 +54,11 @@ extern fa_status fa_dataset_label(fa_dataset *dataset, const char *path, fa_erro
  */
 extern char *fa_dataset_default_labels(const char *path);
 
+/* Both: labels NULL for the table that belongs to the data. The dataset is empty after a failure.
+ */
+extern fa_status fa_dataset_read_labelled(fa_dataset *dataset, const char *path, const char *labels,
+										  fa_error *error);
+
 /* NULL when there is none of that name. */
 extern fa_sample *fa_dataset_find(const fa_dataset *dataset, const char *file);
 extern void fa_dataset_free(fa_dataset *dataset);

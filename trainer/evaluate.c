@@ -306,23 +306,6 @@ report(const options *o, const fa_dataset *images, const result *results)
 	json_decref(json);
 }
 
-static fa_status
-read_images(const options *o, fa_dataset *images, fa_error *error)
-{
-	char *beside = NULL;
-	const char *labels = o->labels;
-	fa_status status;
-
-	FA_TRY(fa_dataset_read(images, o->data, NULL, error));
-	if (labels == NULL)
-		labels = beside = fa_dataset_default_labels(o->data);
-	status = labels == NULL ? fa_no_memory(error, 0) : fa_dataset_label(images, labels, error);
-	free(beside);
-	if (status != FA_OK)
-		fa_dataset_free(images);
-	return status;
-}
-
 int
 faceattr_evaluate(int argc, char **argv)
 {
@@ -340,7 +323,7 @@ faceattr_evaluate(int argc, char **argv)
 	fa_error error;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &o);
-	if (read_images(&o, &images, &error) != FA_OK)
+	if (fa_dataset_read_labelled(&images, o.data, o.labels, &error) != FA_OK)
 		return fa_complain(&error);
 	j.results = calloc((size_t) images.count + 1, sizeof(result));
 	if (j.results == NULL)

@@ -9,23 +9,6 @@
 
 #define MAX_CLASSES 1024
 
-void
-fa_softmax(const float *logits, int classes, float temperature, float *probabilities)
-{
-	float maximum = logits[0];
-	double sum = 0;
-
-	for (int i = 1; i < classes; i++)
-		maximum = fmaxf(maximum, logits[i]);
-	for (int i = 0; i < classes; i++)
-	{
-		probabilities[i] = expf((logits[i] - maximum) / temperature);
-		sum += probabilities[i];
-	}
-	for (int i = 0; i < classes; i++)
-		probabilities[i] = (float) (probabilities[i] / sum);
-}
-
 float
 fa_expected_class(const float *probabilities, int classes)
 {

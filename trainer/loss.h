@@ -19,8 +19,6 @@ typedef struct fa_loss_options
 	float sigma, expectation;
 } fa_loss_options;
 
-/* probabilities and logits may be the same. */
-extern void fa_softmax(const float *logits, int classes, float temperature, float *probabilities);
 extern float fa_expected_class(const float *probabilities, int classes);
 
 /*

@@ -213,3 +213,26 @@ fa_negatives_free(fa_negatives *negatives)
 	free(negatives->crops);
 	*negatives = (fa_negatives){0};
 }
+
+fa_status
+fa_negatives_read(fa_negatives *negatives, const char *path, const char *weights, int threads,
+				  fa_precision precision, const double (*landmark_template)[2], float min_score,
+				  int windows, uint64_t seed, fa_error *error)
+{
+	fa_dataset photos;
+	fa_pipeline *pipeline;
+	fa_status status;
+
+	if (path == NULL)
+		return FA_OK;
+	FA_TRY(fa_dataset_read(&photos, path, NULL, error));
+	status = fa_pipeline_open(&fa_cpu_engine, threads, precision, weights, NULL, &pipeline, error);
+	if (status == FA_OK)
+	{
+		status = fa_negatives_collect(negatives, pipeline, &photos, landmark_template, min_score,
+									  windows, seed, NULL, error);
+		fa_pipeline_close(pipeline);
+	}
+	fa_dataset_free(&photos);
+	return status;
+}

@@ -28,6 +28,14 @@ extern fa_status fa_negatives_collect(fa_negatives *negatives, fa_pipeline *pipe
 									  const double (*landmark_template)[2], float min_score,
 									  int windows, uint64_t seed, const fa_interrupt *interrupt,
 									  fa_error *error);
+/*
+ * The same for the photos of an archive or directory, with a detector of its own from
+ * the directory `weights`. No path: no negatives.
+ */
+extern fa_status fa_negatives_read(fa_negatives *negatives, const char *path, const char *weights,
+								   int threads, fa_precision precision,
+								   const double (*landmark_template)[2], float min_score,
+								   int windows, uint64_t seed, fa_error *error);
 extern void fa_negatives_free(fa_negatives *negatives);
 
 #endif

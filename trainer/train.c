@@ -118,22 +118,6 @@ static const struct argp_option argp_options[] = {
 	{"workers", OPT_WORKERS, "N", 0, "Threads that decode and augment (1)", 7},
 	{0}};
 
-/* As many comma-separated numbers as there should be. */
-static bool
-parse_numbers(const char *text, double *numbers, int count)
-{
-	for (int i = 0; i < count; i++)
-	{
-		char *end;
-
-		numbers[i] = strtod(text, &end);
-		if (end == text || *end != (i == count - 1 ? '\0' : ',') || !isfinite(numbers[i]))
-			return false;
-		text = end + 1;
-	}
-	return true;
-}
-
 static error_t
 parse_option(int key, char *text, struct argp_state *state)
 {
@@ -170,7 +154,8 @@ parse_option(int key, char *text, struct argp_state *state)
 	for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++)
 		if (reals[i].key == key)
 		{
-			if (!parse_numbers(text, &number, 1) || number < reals[i].low || number > reals[i].high)
+			if (!fa_parse_numbers(text, &number, 1) || number < reals[i].low ||
+				number > reals[i].high)
 				argp_error(state, "%s is no number from %g to %g", text, reals[i].low,
 						   reals[i].high);
 			*reals[i].real = number;
@@ -179,7 +164,7 @@ parse_option(int key, char *text, struct argp_state *state)
 	for (size_t i = 0; i < sizeof(wholes) / sizeof(wholes[0]); i++)
 		if (wholes[i].key == key)
 		{
-			if (!parse_numbers(text, &number, 1) || number != floor(number) ||
+			if (!fa_parse_numbers(text, &number, 1) || number != floor(number) ||
 				number < wholes[i].low || number > wholes[i].high)
 				argp_error(state, "%s is no whole number from %d to %d", text, wholes[i].low,
 						   wholes[i].high);
@@ -224,7 +209,7 @@ parse_option(int key, char *text, struct argp_state *state)
 		case OPT_SIGMA:
 		case OPT_AGE_ERROR:
 		case OPT_SMOOTHING:
-			if (!parse_numbers(text, &number, 1) || number < 0)
+			if (!fa_parse_numbers(text, &number, 1) || number < 0)
 				argp_error(state, "%s is no number from 0 on", text);
 			if (key == OPT_SIGMA)
 				o->losses[FA_HEAD_AGE].sigma = (float) number;
@@ -235,13 +220,13 @@ parse_option(int key, char *text, struct argp_state *state)
 					(float) number;
 			return 0;
 		case OPT_WEIGHTS:
-			if (!parse_numbers(text, weights, FA_HEADS))
+			if (!fa_parse_numbers(text, weights, FA_HEADS))
 				argp_error(state, "--weights takes four numbers");
 			for (int h = 0; h < FA_HEADS; h++)
 				o->losses[h].weight = (float) weights[h];
 			return 0;
 		case OPT_TEMPLATE:
-			if (!parse_numbers(text, &o->landmark_template[0][0], 10))
+			if (!fa_parse_numbers(text, &o->landmark_template[0][0], 10))
 				argp_error(state, "--template takes ten numbers");
 			return 0;
 		case OPT_PRECISION:
@@ -297,21 +282,6 @@ now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return (double) time.tv_sec + 1e-9 * (double) time.tv_nsec;
-}
-
-static fa_status
-read_data(fa_dataset *dataset, const char *path, const char *labels, bool labelled, fa_error *error)
-{
-	char *beside = NULL;
-	fa_status status = fa_dataset_read(dataset, path, NULL, error);
-
-	if (status != FA_OK || !labelled)
-		return status;
-	if (labels == NULL)
-		labels = beside = fa_dataset_default_labels(path);
-	status = labels == NULL ? fa_no_memory(error, 0) : fa_dataset_label(dataset, labels, error);
-	free(beside);
-	return status;
 }
 
 /* Normal values of the deviation that suits a layer's inputs (He et al. 2015); biases 0. */
@@ -637,44 +607,22 @@ run(training *t, fa_error *error)
 	return FA_OK;
 }
 
-/* What the detector finds in photos without people, and their backgrounds. */
-static fa_status
-collect_negatives(training *t, const char *path, float min_score, int windows,
-				  fa_negatives *negatives, fa_error *error)
-{
-	fa_dataset photos;
-	fa_pipeline *pipeline;
-	fa_status status;
-
-	if (path == NULL)
-		return FA_OK;
-	FA_TRY(fa_dataset_read(&photos, path, NULL, error));
-	status = fa_pipeline_open(t->interface, t->o.threads, t->o.precision, t->o.detector, NULL,
-							  &pipeline, error);
-	if (status == FA_OK)
-	{
-		status = fa_negatives_collect(negatives, pipeline, &photos,
-									  (const double(*)[2]) t->o.landmark_template, min_score,
-									  windows, t->o.seed, NULL, error);
-		fa_pipeline_close(pipeline);
-	}
-	fa_dataset_free(&photos);
-	return status;
-}
-
 static fa_status
 prepare(training *t, fa_error *error)
 {
 	const options *o = &t->o;
+	const double(*landmarks)[2] = (const double(*)[2]) o->landmark_template;
 	fa_weights weights = {0};
 	char path[4096];
 	fa_status status;
 
-	FA_TRY(read_data(&t->faces, o->data, o->labels, true, error));
-	FA_TRY(read_data(&t->validation, o->validation, o->validation_labels, true, error));
-	FA_TRY(collect_negatives(t, o->negatives, 0.3f, 4, &t->negatives, error));
+	FA_TRY(fa_dataset_read_labelled(&t->faces, o->data, o->labels, error));
+	FA_TRY(fa_dataset_read_labelled(&t->validation, o->validation, o->validation_labels, error));
+	FA_TRY(fa_negatives_read(&t->negatives, o->negatives, o->detector, o->threads, o->precision,
+							 landmarks, 0.3f, 4, o->seed, error));
 	/* to validate on: just what would be reported */
-	FA_TRY(collect_negatives(t, o->negative_validation, 0.5f, 0, &t->negative_validation, error));
+	FA_TRY(fa_negatives_read(&t->negative_validation, o->negative_validation, o->detector,
+							 o->threads, o->precision, landmarks, 0.5f, 0, o->seed, error));
 	t->loading = (fa_loader_options){
 		.faces = &t->faces,
 		.negatives = &t->negatives,

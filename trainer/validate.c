@@ -4,6 +4,7 @@
  */
 #include "validate.h"
 
+#include "../src/face/attributes.h"
 #include "../src/nn/fold.h"
 #include "loss.h"
 
@@ -143,7 +144,7 @@ age_error(const fa_logits *l)
 
 		if (l->targets[FA_HEAD_AGE][i] < 0)
 			continue;
-		fa_softmax(l->logits[FA_HEAD_AGE] + (size_t) i * FA_AGE_CLASSES, FA_AGE_CLASSES, 1, p);
+		fa_calibrated(l->logits[FA_HEAD_AGE] + (size_t) i * FA_AGE_CLASSES, FA_AGE_CLASSES, 1, p);
 		sum += fabs(fa_expected_class(p, FA_AGE_CLASSES) - l->targets[FA_HEAD_AGE][i]);
 		labelled++;
 	}

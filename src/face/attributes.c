@@ -31,21 +31,6 @@ bad(fa_error *error, const char *what, ...)
 
 /* ---- Metadata -------------------------------------------------------------------- */
 
-static bool
-parse_numbers(const char *text, double *numbers, int count)
-{
-	for (int i = 0; i < count && text != NULL; i++)
-	{
-		char *end;
-
-		numbers[i] = strtod(text, &end);
-		if (end == text || !isfinite(numbers[i]) || *end != (i == count - 1 ? '\0' : ','))
-			return false;
-		text = end + 1;
-	}
-	return text != NULL;
-}
-
 static fa_status
 add_label(fa_attribute_model *m, const char *label, fa_error *error)
 {
@@ -202,15 +187,15 @@ read_metadata(fa_attribute_model *m, const fa_weights *weights, int *hidden, fa_
 		m->width < 32 || m->height > MAX_INPUT || m->width > MAX_INPUT)
 		return bad(error, "\"input\" is no size from 32x32 to %dx%d", MAX_INPUT, MAX_INPUT);
 	if (fa_weights_get(weights, "hidden") != NULL &&
-		(!parse_numbers(fa_weights_get(weights, "hidden"), &width, 1) || width < 0 ||
+		(!fa_parse_numbers(fa_weights_get(weights, "hidden"), &width, 1) || width < 0 ||
 		 width > 65536))
 		return bad(error, "\"hidden\" is no width");
 	*hidden = (int) width;
-	if (!parse_numbers(fa_weights_get(weights, "template"), &m->landmark_template[0][0],
-					   2 * FA_LANDMARKS))
+	if (!fa_parse_numbers(fa_weights_get(weights, "template"), &m->landmark_template[0][0],
+						  2 * FA_LANDMARKS))
 		return bad(error, "\"template\" is not ten numbers");
 	if (fa_weights_get(weights, "age_quantile") != NULL &&
-		(!parse_numbers(fa_weights_get(weights, "age_quantile"), &quantile, 1) || quantile < 0 ||
+		(!fa_parse_numbers(fa_weights_get(weights, "age_quantile"), &quantile, 1) || quantile < 0 ||
 		 quantile >= 0.5))
 		return bad(error, "\"age_quantile\" is no number from 0 to 0.5");
 	m->age_quantile = (float) quantile;
@@ -282,10 +267,7 @@ fa_attribute_model_open(const fa_engine_interface *interface, fa_engine *engine,
 	fa_weights_free(&weights);
 	if (status != FA_OK)
 	{
-		char message[sizeof(error->message)];
-
-		memcpy(message, error->message, sizeof(message));
-		snprintf(error->message, sizeof(error->message), "%.150s: %.100s", path, message);
+		fa_error_in(error, path);
 		fa_attribute_model_close(interface, model);
 	}
 	return status;

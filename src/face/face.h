@@ -60,7 +60,6 @@ extern fa_status fa_pipeline_open(const fa_engine_interface *interface, int thre
 								  const char *model_path, fa_pipeline **pipeline, fa_error *error);
 extern void fa_pipeline_close(fa_pipeline *pipeline);
 extern void fa_pipeline_set_threads(fa_pipeline *pipeline, int threads);
-extern const char *fa_pipeline_engine(const fa_pipeline *pipeline); /* "cpu" */
 extern fa_precision fa_pipeline_precision(const fa_pipeline *pipeline);
 
 /* The options in the model's metadata, and those that faceattr ships with (max_pixels: 100
@@ -140,7 +139,5 @@ extern fa_status fa_annotate(fa_pipeline *pipeline, const void *bytes, size_t le
 extern fa_status fa_align_crop(const fa_view *view, const fa_face *face,
 							   const double (*landmark_template)[2], double zoom, int size,
 							   fa_image *crop, fa_error *error);
-extern const double (
-	*fa_pipeline_template(const fa_pipeline *pipeline))[2]; /* fractions of the crop */
 
 #endif

@@ -105,12 +105,6 @@ fa_pipeline_set_threads(fa_pipeline *pipeline, int threads)
 	pipeline->interface->set_threads(pipeline->engine, threads);
 }
 
-const char *
-fa_pipeline_engine(const fa_pipeline *pipeline)
-{
-	return pipeline->interface->name;
-}
-
 fa_precision
 fa_pipeline_precision(const fa_pipeline *pipeline)
 {
@@ -143,11 +137,6 @@ fa_pipeline_find_head(const fa_pipeline *pipeline, const char *name)
 		if (strcmp(pipeline->attributes.heads[i].name, name) == 0)
 			return i;
 	return -1;
-}
-
-const double (*fa_pipeline_template(const fa_pipeline *pipeline))[2]
-{
-	return pipeline->attributes.landmark_template;
 }
 
 const char *

@@ -263,12 +263,7 @@ fa_weights_read(fa_weights *weights, const char *path, fa_error *error)
 	{
 		status = fa_weights_parse(weights, bytes, length, error);
 		if (status != FA_OK)
-		{
-			char message[sizeof(error->message)];
-
-			memcpy(message, error->message, sizeof(message));
-			snprintf(error->message, sizeof(error->message), "%.150s: %.100s", path, message);
-		}
+			fa_error_in(error, path);
 	}
 	free(bytes);
 	fclose(file);

@@ -4,21 +4,8 @@
 faceattr=trainer/faceattr
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-number=0
 
-# ok DESCRIPTION COMMAND...: the command must succeed
-ok()
-{
-	description=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$dir/shown" 2>&1; then
-		echo "ok $number - $description"
-	else
-		echo "not ok $number - $description"
-		sed 's/^/# /' "$dir/shown"
-	fi
-}
+. test/cli/tap
 
 # status N COMMAND...: the command must exit with N
 status()

@@ -9,21 +9,9 @@ if [ ! -f "$backbone" ]; then
 fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-number=0
 template=0.2948,0.2920,0.6840,0.2893,0.4963,0.5161,0.3226,0.6818,0.6642,0.6791
 
-ok()
-{
-	description=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$dir/shown" 2>&1; then
-		echo "ok $number - $description"
-	else
-		echo "not ok $number - $description"
-		sed 's/^/# /' "$dir/shown"
-	fi
-}
+. test/cli/tap
 
 # the same few photos under many names, with labels that differ
 mkdir "$dir/chips"

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <math.h>
 
+#include "../../src/face/attributes.h"
 #include "../../trainer/loss.h"
 #include "pictures.h"
 
@@ -100,7 +101,7 @@ expected_class(void **state)
 	float logits[4] = {0, 0, 0, 0}, p[4];
 
 	(void) state;
-	fa_softmax(logits, 4, 1, p);
+	fa_calibrated(logits, 4, 1, p);
 	assert_float_equal(fa_expected_class(p, 4), 1.5, 1e-6);
 }
 
