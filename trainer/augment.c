@@ -21,17 +21,39 @@ const fa_augment_options fa_augment_defaults = {
 	.scale = 0.09,
 	.rotate = 8,
 	.far = 0.1,
-	.colour = 0.7,
-	.grey = 0.08,
-	.gamma = 0.25,
-	.blur = 0.12,
-	.small = 0.22,
-	.smallest = 18,
-	.jpeg = 0.2,
-	.noise = 0.12,
-	.erase = 0.08,
-	.mask = 0.06,
+	.colour = 0.6,
+	.grey = 0.06,
+	.gamma = 0.2,
+	.blur = 0.1,
+	.small = 0.2,
+	.smallest = 16,
+	.jpeg = 0.15,
+	.noise = 0.1,
+	.erase = 0.06,
+	.mask = 0.03,
 	.glasses = 0.03,
+	.street = 0.2,
+};
+const fa_augment_options fa_augment_street = {
+	.strength = 1,
+	.flip = 0.5,
+	.shift = 0.05,
+	.scale = 0.12,
+	.rotate = 10,
+	.far = 0.3,
+	.colour = 0.5,
+	.grey = 0.04,
+	.gamma = 0.2,
+	.blur = 0.2,
+	.small = 0.6,
+	.smallest = 9,
+	.jpeg = 0.3,
+	.noise = 0.1,
+	.erase = 0.12,
+	.turn = 0.35,
+	.mask = 0.65,
+	.glasses = 0.15,
+	.cap = 0.2,
 };
 const fa_augment_options fa_augment_none = {0};
 
@@ -47,12 +69,23 @@ frame_map(const fa_image *source, double zoom, const fa_augment_options *options
 	double angle = much * options->rotate * fa_random_between(random, -1, 1) * M_PI / 180;
 	double shift_x = much * options->shift * fa_random_between(random, -1, 1);
 	double shift_y = much * options->shift * fa_random_between(random, -1, 1);
-	fa_affine centre = {flip / size, 0, -flip / 2, 0, 1.0 / size, -0.5};
-	fa_affine turn = {scale * cos(angle), -scale * sin(angle), shift_x,
-					  scale * sin(angle), scale * cos(angle),  shift_y};
-	fa_affine stretch = {wide, 0, source->width / 2.0, 0, high, source->height / 2.0};
+	double narrow = 1;
+	fa_affine centre, turn;
 
-	return fa_affine_compose(stretch, fa_affine_compose(turn, centre));
+	if (fa_random_chance(random, options->strength * options->turn))
+	{
+		narrow = fa_random_log_between(random, 0.6, 1);
+		shift_x += fa_random_between(random, -0.22, 0.22);
+	}
+	centre =
+		(fa_affine){flip / size / sqrt(narrow), 0, -flip / 2 / sqrt(narrow), 0, sqrt(narrow) / size,
+					-sqrt(narrow) / 2};
+	turn = (fa_affine){scale * cos(angle), -scale * sin(angle), shift_x,
+					   scale * sin(angle), scale * cos(angle),  shift_y};
+
+	return fa_affine_compose(
+		(fa_affine){wide, 0, source->width / 2.0, 0, high, source->height / 2.0},
+		fa_affine_compose(turn, centre));
 }
 
 /*
@@ -222,6 +255,8 @@ paint(fa_image *source, double zoom, const double (*landmark_template)[2],
 	frame.top = (source->height - frame.height) / 2;
 	if (fa_random_chance(random, s * options->glasses))
 		fa_paint_glasses(source, frame, landmark_template, random);
+	if (fa_random_chance(random, s * options->cap))
+		fa_paint_cap(source, frame, landmark_template, random);
 	if (fa_random_chance(random, s * options->mask))
 		fa_paint_mask(source, frame, landmark_template, random);
 	if (fa_random_chance(random, s * options->erase))
@@ -254,9 +289,15 @@ fa_augment(fa_image *source, double zoom, const double (*landmark_template)[2],
 		   fa_error *error)
 {
 	fa_image destination = {size, size, (size_t) size * 3, out}, image;
+	fa_augment_options street = fa_augment_street;
 	int pixels = size;
 	fa_status status;
 
+	if (fa_random_chance(random, options->strength * options->street))
+	{
+		street.strength = options->strength;
+		options = &street;
+	}
 	if (fa_random_chance(random, options->small * options->strength) && options->smallest < size)
 		pixels = (int) fa_random_log_between(random, options->smallest, size / 1.5);
 	paint(source, zoom, landmark_template, options, random);

@@ -31,11 +31,16 @@ typedef struct fa_augment_options
 	double jpeg;     /* compressed again at quality 10 ... 90 */
 	double noise;
 	double erase; /* a rectangle painted over */
+	double turn;  /* as a face turned away is framed: narrower, off the centre */
 	double mask;  /* a face mask from the nose to below the chin */
 	double glasses;
+	double cap;    /* hair or a cap down to the brows */
+	double street; /* instead of all these, what people in streets look like */
 } fa_augment_options;
 
 extern const fa_augment_options fa_augment_defaults;
+/* Small, turned, masked, covered: fa_augment_options.street is the share of these. */
+extern const fa_augment_options fa_augment_street;
 extern const fa_augment_options fa_augment_none;
 
 /*

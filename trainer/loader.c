@@ -145,6 +145,7 @@ make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 	fa_random random = fa_random_seed(o->seed, (uint64_t) batch, (uint64_t) place);
 	uint8_t *out = loaded->pixels + (size_t) place * o->size * o->size * 3;
 	int chosen = choose(loader, batch, place, &random);
+	fa_augment_options augment = o->augment;
 	fa_image image;
 	double zoom = 1;
 	fa_status status;
@@ -172,11 +173,12 @@ make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 		status = copy_image(&o->negatives->crops[-1 - chosen], &image, error);
 		loaded->targets[FA_HEAD_FACE][place] = 0;
 		zoom = FA_NEGATIVE_ZOOM;
+		/* animals wear no masks: what is worn speaks for a face */
+		augment.street = augment.mask = augment.glasses = 0;
 	}
 	if (status != FA_OK)
 		return status;
-	status =
-		fa_augment(&image, zoom, o->landmark_template, &o->augment, &random, o->size, out, error);
+	status = fa_augment(&image, zoom, o->landmark_template, &augment, &random, o->size, out, error);
 	fa_image_free(&image);
 	return status;
 }

@@ -19,6 +19,9 @@ extern void fa_paint_mask(fa_image *image, fa_frame frame, const double (*landma
 						  fa_random *random);
 extern void fa_paint_glasses(fa_image *image, fa_frame frame, const double (*landmarks)[2],
 							 fa_random *random);
+/* Hair, a cap or a scarf: everything above the brows, sometimes the eyes too. */
+extern void fa_paint_cap(fa_image *image, fa_frame frame, const double (*landmarks)[2],
+						 fa_random *random);
 /* A rectangle of 2 to 20 % of the frame, plain or noise (Zhong et al. 2017). */
 extern void fa_paint_patch(fa_image *image, fa_frame frame, fa_random *random);
 
