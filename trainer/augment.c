@@ -32,7 +32,7 @@ const fa_augment_options fa_augment_defaults = {
 	.erase = 0.06,
 	.mask = 0.03,
 	.glasses = 0.03,
-	.street = 0.2,
+	.street = 0.25,
 };
 const fa_augment_options fa_augment_street = {
 	.strength = 1,
@@ -50,7 +50,7 @@ const fa_augment_options fa_augment_street = {
 	.jpeg = 0.3,
 	.noise = 0.1,
 	.erase = 0.12,
-	.turn = 0.35,
+	.turn = 0.5,
 	.mask = 0.65,
 	.glasses = 0.15,
 	.cap = 0.2,
@@ -69,23 +69,61 @@ frame_map(const fa_image *source, double zoom, const fa_augment_options *options
 	double angle = much * options->rotate * fa_random_between(random, -1, 1) * M_PI / 180;
 	double shift_x = much * options->shift * fa_random_between(random, -1, 1);
 	double shift_y = much * options->shift * fa_random_between(random, -1, 1);
-	double narrow = 1;
-	fa_affine centre, turn;
-
-	if (fa_random_chance(random, options->strength * options->turn))
-	{
-		narrow = fa_random_log_between(random, 0.6, 1);
-		shift_x += fa_random_between(random, -0.22, 0.22);
-	}
-	centre =
-		(fa_affine){flip / size / sqrt(narrow), 0, -flip / 2 / sqrt(narrow), 0, sqrt(narrow) / size,
-					-sqrt(narrow) / 2};
-	turn = (fa_affine){scale * cos(angle), -scale * sin(angle), shift_x,
-					   scale * sin(angle), scale * cos(angle),  shift_y};
+	fa_affine centre = {flip / size, 0, -flip / 2, 0, 1.0 / size, -0.5};
+	fa_affine turn = {scale * cos(angle), -scale * sin(angle), shift_x,
+					  scale * sin(angle), scale * cos(angle),  shift_y};
 
 	return fa_affine_compose(
 		(fa_affine){wide, 0, source->width / 2.0, 0, high, source->height / 2.0},
 		fa_affine_compose(turn, centre));
+}
+
+/*
+ * Turns the head by yaw radians: the frame is taken for the front of a cylinder as
+ * wide as a head, whose columns move; what comes to sight from behind repeats the
+ * edge. The detector's landmarks move with the face, so the face stays in the middle.
+ */
+static fa_status
+turn_head(fa_image *image, double zoom, double yaw, fa_error *error)
+{
+	double radius = 0.5 * image->width / zoom, middle = image->width / 2.0;
+	size_t row_bytes = (size_t) image->width * 3;
+	uint8_t *row = malloc(row_bytes);
+	float *from = malloc((size_t) image->width * sizeof(float));
+
+	if (row == NULL || from == NULL || image->width < 2)
+	{
+		bool failed = row == NULL || from == NULL;
+
+		free(row);
+		free(from);
+		return failed ? fa_no_memory(error, row_bytes) : FA_OK;
+	}
+	for (int x = 0; x < image->width; x++)
+	{
+		double u = (x + 0.5 - middle) / radius + 0.85 * sin(yaw);
+
+		if (u >= -1 && u <= 1) /* not beside the head */
+			u = sin(fmax(-M_PI / 2, fmin(M_PI / 2, asin(u) - yaw)));
+		from[x] = (float) fmin(image->width - 1.001, fmax(0, u * radius + middle - 0.5));
+	}
+	for (int y = 0; y < image->height; y++)
+	{
+		uint8_t *out = image->pixels + (size_t) y * image->stride;
+
+		memcpy(row, out, row_bytes);
+		for (int x = 0; x < image->width; x++)
+		{
+			const uint8_t *in = row + 3 * (size_t) from[x];
+			float part = from[x] - floorf(from[x]);
+
+			for (int c = 0; c < 3; c++)
+				out[3 * x + c] = (uint8_t) (in[c] + part * (in[3 + c] - in[c]) + 0.5f);
+		}
+	}
+	free(row);
+	free(from);
+	return FA_OK;
 }
 
 /*
@@ -301,6 +339,8 @@ fa_augment(fa_image *source, double zoom, const double (*landmark_template)[2],
 	if (fa_random_chance(random, options->small * options->strength) && options->smallest < size)
 		pixels = (int) fa_random_log_between(random, options->smallest, size / 1.5);
 	paint(source, zoom, landmark_template, options, random);
+	if (fa_random_chance(random, options->turn * options->strength))
+		FA_TRY(turn_head(source, zoom, fa_random_between(random, -1.2, 1.2), error));
 	FA_TRY(fa_image_alloc(&image, pixels, pixels, error));
 	status = fa_warp(source, frame_map(source, zoom, options, pixels, random), &image, error);
 	if (status == FA_OK)

@@ -31,7 +31,7 @@ typedef struct fa_augment_options
 	double jpeg;     /* compressed again at quality 10 ... 90 */
 	double noise;
 	double erase; /* a rectangle painted over */
-	double turn;  /* as a face turned away is framed: narrower, off the centre */
+	double turn;  /* the head, up to 70 degrees to a side */
 	double mask;  /* a face mask from the nose to below the chin */
 	double glasses;
 	double cap;    /* hair or a cap down to the brows */

@@ -76,7 +76,8 @@ batch_count(const fa_loader *loader, int64_t batch)
 
 /*
  * Which image comes at a place of a batch: a face, or the negative of index
- * - 1 - result. Negatives: half are the detector's finds, half background.
+ * - 1 - result. Negatives: most are the detector's finds, which verification will see; the
+ * others are background.
  */
 static int
 choose(const fa_loader *loader, int64_t batch, int place, fa_random *random)
@@ -95,7 +96,7 @@ choose(const fa_loader *loader, int64_t batch, int place, fa_random *random)
 		return (int) fa_permute(fa_random_seed(o->seed, (uint64_t) epoch, UINT64_MAX).state,
 								(uint32_t) o->faces->count, (uint32_t) (within * faces + place));
 	if (o->negatives->finds > 0 &&
-		(o->negatives->finds == o->negatives->count || fa_random_chance(random, 0.5)))
+		(o->negatives->finds == o->negatives->count || fa_random_chance(random, 0.7)))
 		return -1 - fa_random_below(random, o->negatives->finds);
 	return -1 - (o->negatives->finds +
 				 fa_random_below(random, o->negatives->count - o->negatives->finds));
