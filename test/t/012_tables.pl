@@ -36,6 +36,9 @@ is( query("$workers SELECT md5(string_agg(s::text, ' ' ORDER BY s::text)), count
 	query("SET max_parallel_workers_per_gather = 0; SELECT md5(string_agg(s::text, ' ' ORDER BY s::text)), count(*) FROM ($sql) s"),
 	'they, too, say what the leader says');
 like(
+	query(q{EXPLAIN (COSTS OFF) SELECT id, (face).* FROM (SELECT id, face_attributes(image) AS face FROM many) p}),
+	qr/Gather/, 'a call in a select list gets workers without being told, as the README says');
+like(
 	query(q{SET max_parallel_workers_per_gather = 0; EXPLAIN (COSTS OFF) SELECT id FROM many
 		WHERE cardinality(face_array(image, 'default')) > 1 AND id % 5 = 1}),
 	qr/Filter: \(\(\(id % 5\) = 1\) AND \(cardinality\(face_array/, 'the planner puts the cheap predicate first');
