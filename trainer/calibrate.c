@@ -29,6 +29,7 @@ enum
 	OPT_VAL_NEGATIVES,
 	OPT_TEMPLATE,
 	OPT_PIVOT,
+	OPT_POWER,
 	OPT_LICENCE,
 	OPT_NOTE,
 	OPT_DETECTOR
@@ -38,7 +39,7 @@ typedef struct options
 {
 	const char *init, *output, *validation, *labels, *negatives, *detector;
 	const char *landmark_template, *licence, *note;
-	double pivot; /* of verification: src/face/verify.h */
+	double pivot, power; /* of verification: src/face/verify.h */
 } options;
 
 static const struct argp_option argp_options[] = {
@@ -52,6 +53,7 @@ static const struct argp_option argp_options[] = {
 	{"pivot", OPT_PIVOT, "X", 0,
 	 "Crops that are faces with this probability keep the detector's score (0.5); chosen on photos",
 	 1},
+	{"power", OPT_POWER, "X", 0, "How much the others lose (1); chosen on photos, too", 1},
 	{"licence", OPT_LICENCE, "TEXT", 0, "For the metadata", 1},
 	{"note", OPT_NOTE, "TEXT", 0, "For the metadata: how the weights were made", 1},
 	{0}};
@@ -88,6 +90,11 @@ parse_option(int key, char *text, struct argp_state *state)
 			o->pivot = atof(text);
 			if (!(o->pivot >= 0.0001 && o->pivot <= 1))
 				argp_error(state, "--pivot is a probability from 0.0001 to 1");
+			return 0;
+		case OPT_POWER:
+			o->power = atof(text);
+			if (!(o->power >= 0.001 && o->power <= 1))
+				argp_error(state, "--power is from 0.001 to 1");
 			return 0;
 		case OPT_LICENCE:
 			o->licence = text;
@@ -239,8 +246,9 @@ set_metadata(const options *o, fa_weights *weights, const double *temperatures, 
 	FA_TRY(fa_weights_set(weights, "template", o->landmark_template, error));
 	snprintf(text, sizeof(text), "%.4f", quantile);
 	FA_TRY(fa_weights_set(weights, "age_quantile", text, error));
-	FA_TRY(
-		set_json(weights, "verification", json_pack("{s:f}", "pivot", rounded(o->pivot)), error));
+	FA_TRY(set_json(weights, "verification",
+					json_pack("{s:f, s:f}", "pivot", rounded(o->pivot), "power", rounded(o->power)),
+					error));
 	FA_TRY(
 		set_json(weights, "detection",
 				 json_pack("{s:i, s:f, s:f, s:b}", "detect_size", face.detect_size, "min_score",
@@ -287,7 +295,7 @@ calibrate(const options *o, fa_error *error)
 	fa_weights weights = {0};
 	fa_dataset faces = {0};
 	fa_negatives negatives = {0};
-	fa_logits logits = {0};
+	fa_logits logits = {0}, street = {0};
 	fa_engine *engine = NULL;
 	double temperatures[FA_HEADS], quantile;
 	int hidden = 0;
@@ -313,8 +321,16 @@ calibrate(const options *o, fa_error *error)
 	}
 	if (status == FA_OK)
 	{
+		/* clean chips are told from animals without a mistake, and nothing could be fitted on them
+		 */
+		loading.augment = fa_augment_street;
+		status = fa_logits_collect(&fa_cpu_engine, engine, &weights, hidden, FA_PRECISION_FP32,
+								   &loading, &street, error);
+	}
+	if (status == FA_OK)
+	{
 		for (int h = 0; h < FA_HEADS; h++)
-			temperatures[h] = fit_temperature(&logits, h);
+			temperatures[h] = fit_temperature(h == FA_HEAD_FACE ? &street : &logits, h);
 		if (negatives.count == 0) /* nothing to fit: as confident as it was trained */
 			temperatures[FA_HEAD_FACE] = 1;
 		quantile = fit_quantile(&logits, temperatures[FA_HEAD_AGE]);
@@ -329,6 +345,7 @@ calibrate(const options *o, fa_error *error)
 	if (engine != NULL)
 		fa_cpu_engine.close(engine);
 	fa_logits_free(&logits);
+	fa_logits_free(&street);
 	fa_weights_free(&weights);
 	fa_dataset_free(&faces);
 	fa_negatives_free(&negatives);
@@ -346,7 +363,7 @@ faceattr_calibrate(int argc, char **argv)
 		NULL,
 		NULL,
 		NULL};
-	options o = {.detector = "weights", .pivot = 0.5};
+	options o = {.detector = "weights", .pivot = 0.5, .power = 1};
 	fa_error error;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &o);

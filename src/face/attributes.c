@@ -143,10 +143,11 @@ read_detection(fa_attribute_model *m, const json_t *object, fa_error *error)
 static fa_status
 read_verification(fa_attribute_model *m, const json_t *object, fa_error *error)
 {
-	double pivot = m->pivot;
+	double pivot = m->verification.pivot, power = m->verification.power;
 
 	FA_TRY(read_number(object, "pivot", 1e-6, 1, &pivot, error));
-	m->pivot = (float) pivot;
+	FA_TRY(read_number(object, "power", 1e-3, 1, &power, error));
+	m->verification = (fa_verification){(float) pivot, (float) power};
 	return FA_OK;
 }
 
@@ -199,7 +200,7 @@ read_metadata(fa_attribute_model *m, const fa_weights *weights, int *hidden, fa_
 		 quantile >= 0.5))
 		return bad(error, "\"age_quantile\" is no number from 0 to 0.5");
 	m->age_quantile = (float) quantile;
-	m->pivot = 0.5f;
+	m->verification = (fa_verification){.pivot = 0.5f, .power = 1};
 	m->options = fa_default_options();
 	FA_TRY(read_object(m, weights, "detection", read_detection, error));
 	FA_TRY(read_object(m, weights, "verification", read_verification, error));

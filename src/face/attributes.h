@@ -7,6 +7,7 @@
 #define FA_ATTRIBUTES_H
 
 #include "face.h"
+#include "verify.h"
 
 typedef struct fa_attribute_model
 {
@@ -19,7 +20,7 @@ typedef struct fa_attribute_model
 	int age, gender, race, face; /* indexes of these heads, or -1 */
 	double landmark_template[FA_LANDMARKS][2];
 	float age_quantile; /* the interval is from here to 1 - here */
-	float pivot;        /* verify.h */
+	fa_verification verification;
 	fa_face_options options;
 	char **labels; /* all heads' labels; owned */
 	int label_count;

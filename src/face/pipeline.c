@@ -10,7 +10,6 @@
 #include "attributes.h"
 #include "detector.h"
 #include "pipeline.h"
-#include "verify.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -408,7 +407,7 @@ take_photo_outputs(void *argument, int index, float *const *outputs)
 
 	fa_set_attributes(m, outputs, face, &probability);
 	if (p->verify)
-		face->score = fa_verified_score(face->detect_score, probability, m->pivot);
+		face->score = fa_verified_score(face->detect_score, probability, m->verification);
 	if (p->embeddings != NULL)
 		unit_length(outputs[m->head_count], p->embeddings + (size_t) index * m->embedding_size,
 					m->embedding_size);

@@ -5,16 +5,26 @@
 #ifndef FA_VERIFY_H
 #define FA_VERIFY_H
 
+#include <math.h>
+
 /*
- * score = detect_score * min(1, P(face) / pivot). Crops that are clearly faces
- * keep the detector's score, so that verification costs no recall; the less a crop
- * looks like one, the more it loses. pivot, 0 < pivot <= 1, comes from the model's
- * metadata and was chosen on validation data.
+ * score = detect_score * min(1, P(face) / pivot) ^ power. Crops that are clearly faces
+ * keep the detector's score, so that verification costs little recall; the less a crop
+ * looks like one, the more it loses. A power below 1 lets the detector outvote the
+ * classifier where it is very sure: its score says something of its own. 0 < pivot,
+ * power <= 1 come from the model's metadata and were chosen on validation data.
  */
-static inline float
-fa_verified_score(float detect_score, float face_probability, float pivot)
+typedef struct fa_verification
 {
-	return face_probability >= pivot ? detect_score : detect_score * face_probability / pivot;
+	float pivot, power;
+} fa_verification;
+
+static inline float
+fa_verified_score(float detect_score, float face_probability, fa_verification v)
+{
+	if (face_probability >= v.pivot)
+		return detect_score;
+	return detect_score * powf(face_probability / v.pivot, v.power);
 }
 
 #endif

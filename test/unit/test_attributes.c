@@ -14,7 +14,6 @@
 
 #include "../../src/face/attributes.h"
 #include "../../src/face/pipeline.h"
-#include "../../src/face/verify.h"
 
 static void
 calibrated_is_softmax_of_scaled_logits(void **state)
@@ -55,10 +54,15 @@ static void
 verification_spares_what_looks_like_a_face(void **state)
 {
 	(void) state;
-	assert_float_equal(fa_verified_score(0.9f, 0.8f, 0.5f), 0.9f, 0);
-	assert_float_equal(fa_verified_score(0.9f, 0.5f, 0.5f), 0.9f, 0);
-	assert_float_equal(fa_verified_score(0.9f, 0.25f, 0.5f), 0.45f, 1e-6);
-	assert_float_equal(fa_verified_score(0.9f, 0, 0.5f), 0, 0);
+	fa_verification linear = {.pivot = 0.5f, .power = 1}, root = {.pivot = 0.5f, .power = 0.5f};
+
+	assert_float_equal(fa_verified_score(0.9f, 0.8f, linear), 0.9f, 0);
+	assert_float_equal(fa_verified_score(0.9f, 0.5f, linear), 0.9f, 0);
+	assert_float_equal(fa_verified_score(0.9f, 0.25f, linear), 0.45f, 1e-6);
+	assert_float_equal(fa_verified_score(0.9f, 0, linear), 0, 0);
+	assert_float_equal(fa_verified_score(0.9f, 0.8f, root), 0.9f, 0);
+	assert_float_equal(fa_verified_score(0.8f, 0.125f, root), 0.4f, 1e-6);
+	assert_float_equal(fa_verified_score(0.9f, 0, root), 0, 0);
 }
 
 static void
@@ -128,6 +132,8 @@ static const struct
 	{"detection", "{\"min_score\":\"high\"}", "min_score"},
 	{"detection", "{\"verify\":1}", "verify"},
 	{"verification", "{\"pivot\":0}", "pivot"},
+	{"verification", "{\"pivot\":0.5,\"power\":0}", "power"},
+	{"verification", "{\"pivot\":0.5,\"power\":2}", "power"},
 };
 
 /* A file with those metadata and, of tensors, one that fits nothing. */
