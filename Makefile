@@ -149,7 +149,8 @@ C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/
 format:
 	clang-format -i $(C_FILES)
 
-LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES)
+LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(UNIT_SOURCES) \
+	$(UNIT_HELPERS) $(FUZZ_SOURCES)
 
 lint:
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \

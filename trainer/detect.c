@@ -115,23 +115,37 @@ face_to_json(const fa_pipeline *pipeline, const fa_face *face)
 	return object;
 }
 
+/* File names, and so messages, need not be UTF-8: then what is not ASCII shows as '?'. */
+static json_t *
+text_to_json(const char *text)
+{
+	json_t *result = json_string(text);
+	char *copy = result == NULL ? strdup(text) : NULL;
+
+	for (char *c = copy; c != NULL && *c != '\0'; c++)
+		if ((unsigned char) *c >= 0x80)
+			*c = '?';
+	if (copy != NULL)
+		result = json_string(copy);
+	free(copy);
+	return result;
+}
+
+/* A line per photo: its faces or, where `faces` is NULL, the error. */
 static void
 print_json(const fa_pipeline *pipeline, const char *file, const fa_faces *faces,
 		   const fa_error *error)
 {
 	json_t *line = json_object();
 
-	/* a file name need not be UTF-8; what is not cannot be JSON */
-	json_t *name = json_string(file);
-
-	json_object_set_new(line, "file", name != NULL ? name : json_string("(not UTF-8)"));
-	if (error != NULL)
+	json_object_set_new(line, "file", text_to_json(file));
+	if (faces == NULL)
 	{
 		char text[600];
 
 		snprintf(text, sizeof(text), "%s%s%s", error->message, error->detail[0] ? ": " : "",
 				 error->detail);
-		json_object_set_new(line, "error", json_string(text));
+		json_object_set_new(line, "error", text_to_json(text));
 	}
 	else
 	{
@@ -177,7 +191,7 @@ detect(const options *o, fa_pipeline *pipeline, const fa_face_options *face_opti
 	else if (o->tsv)
 		print_tsv(file, &faces);
 	else
-		print_json(pipeline, file, &faces, status == FA_OK ? NULL : &error);
+		print_json(pipeline, file, status == FA_OK ? &faces : NULL, &error);
 	fa_faces_free(&faces);
 	return status == FA_OK;
 }

@@ -87,6 +87,7 @@ read_heads(fa_attribute_model *m, const fa_weights *weights, fa_error *error)
 {
 	const char *text = fa_weights_get(weights, "heads");
 	json_t *heads = text == NULL ? NULL : json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+	size_t count = (size_t) FA_MAX_HEADS * FA_MAX_CLASSES;
 	fa_status status = FA_OK;
 
 	if (!json_is_array(heads) || json_array_size(heads) < 1 ||
@@ -94,9 +95,9 @@ read_heads(fa_attribute_model *m, const fa_weights *weights, fa_error *error)
 		status = bad(error, "\"heads\" is no JSON array of 1 to %d heads", FA_MAX_HEADS);
 	else
 	{
-		m->labels = calloc(FA_MAX_HEADS * FA_MAX_CLASSES, sizeof(char *));
+		m->labels = calloc(count, sizeof(char *));
 		if (m->labels == NULL)
-			status = fa_no_memory(error, FA_MAX_HEADS * FA_MAX_CLASSES * sizeof(char *));
+			status = fa_no_memory(error, count * sizeof(char *));
 		for (size_t i = 0; i < json_array_size(heads) && status == FA_OK; i++)
 			status = read_head(m, json_array_get(heads, i), error);
 	}

@@ -228,6 +228,7 @@ read_level(const placement *p, const fa_photo *photo, int stride, const float *c
 
 	for (int i = 0; i < rows * columns; i++)
 	{
+		const float *b = box + 4 * (size_t) i, *landmarks = points + 10 * (size_t) i;
 		float product = cls[i] * obj[i];
 		int x = i % columns, y = i / columns;
 		double cx, cy, w, h, size;
@@ -235,10 +236,10 @@ read_level(const placement *p, const fa_photo *photo, int stride, const float *c
 
 		if (!(product >= min_score * min_score))
 			continue;
-		cx = (x + (double) box[4 * i]) * stride;
-		cy = (y + (double) box[4 * i + 1]) * stride;
-		w = exp(fmin(box[4 * i + 2], 8)) * stride;
-		h = exp(fmin(box[4 * i + 3], 8)) * stride;
+		cx = (x + (double) b[0]) * stride;
+		cy = (y + (double) b[1]) * stride;
+		w = exp(fmin(b[2], 8)) * stride;
+		h = exp(fmin(b[3], 8)) * stride;
 		size = sqrt(w * h) / p->scale;
 		if (!isfinite(cx) || !isfinite(cy) || !isfinite(size) ||
 			(p->large && size < LARGE_SMALLEST))
@@ -247,10 +248,10 @@ read_level(const placement *p, const fa_photo *photo, int stride, const float *c
 		d.preference = preference(p, d.score, size);
 		d.box = (fa_rect){(cx - w / 2 - p->x) * sx, (cy - h / 2 - p->y) * sy,
 						  (cx + w / 2 - p->x) * sx, (cy + h / 2 - p->y) * sy};
-		for (int k = 0; k < 5; k++)
+		for (size_t k = 0; k < 5; k++)
 		{
-			d.landmarks[k][0] = ((x + (double) points[10 * i + 2 * k]) * stride - p->x) * sx;
-			d.landmarks[k][1] = ((y + (double) points[10 * i + 2 * k + 1]) * stride - p->y) * sy;
+			d.landmarks[k][0] = ((x + (double) landmarks[2 * k]) * stride - p->x) * sx;
+			d.landmarks[k][1] = ((y + (double) landmarks[2 * k + 1]) * stride - p->y) * sy;
 		}
 		FA_TRY(append(detections, count, &d, error));
 	}

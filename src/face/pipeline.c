@@ -590,6 +590,7 @@ classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pi
 		 fa_error *error)
 {
 	int *indexes = malloc(((size_t) count + 1) * sizeof(int)), there = 0;
+	/* cppcheck-suppress ctuuninitvar ; faces and errors are written here first, below */
 	ready_crops ready = {pipeline, crops, indexes, max_pixels, faces, errors, logits, interrupt};
 	fa_status status;
 

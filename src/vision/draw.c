@@ -135,21 +135,6 @@ fa_draw_box(fa_image *image, fa_rect rect, double thickness, fa_colour colour)
 	}
 }
 
-void
-fa_draw_disc(fa_image *image, double x, double y, double radius, fa_colour colour)
-{
-	int right = clip(ceil(x + radius + 1), image->width);
-	int bottom = clip(ceil(y + radius + 1), image->height);
-
-	for (int row = clip(y - radius - 1, image->height); row < bottom; row++)
-		for (int column = clip(x - radius - 1, image->width); column < right; column++)
-		{
-			double inside = radius - hypot(column + 0.5 - x, row + 0.5 - y);
-
-			blend(image, column, row, colour, fmin(fmax(inside + 0.5, 0), 1));
-		}
-}
-
 static void
 draw_plate(fa_image *image, fa_rect rect, double radius, fa_colour colour)
 {

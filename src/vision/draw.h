@@ -21,8 +21,6 @@ extern void fa_font_close(fa_font *font);
 /* The frame of rect, `thickness` pixels wide, centred on the edge, anti-aliased; clipped to the
  * image. */
 extern void fa_draw_box(fa_image *image, fa_rect rect, double thickness, fa_colour colour);
-/* A filled disc. */
-extern void fa_draw_disc(fa_image *image, double x, double y, double radius, fa_colour colour);
 
 /*
  * UTF-8 text (malformed bytes show as U+FFFD; '\n' starts a line) of the given

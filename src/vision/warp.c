@@ -31,26 +31,6 @@ fa_affine_compose(fa_affine outer, fa_affine inner)
 	};
 }
 
-bool
-fa_affine_invert(fa_affine map, fa_affine *inverse)
-{
-	double determinant = map.a * map.e - map.b * map.d;
-	fa_affine result = {
-		.a = map.e / determinant,
-		.b = -map.b / determinant,
-		.c = (map.b * map.f - map.e * map.c) / determinant,
-		.d = -map.d / determinant,
-		.e = map.a / determinant,
-		.f = (map.d * map.c - map.a * map.f) / determinant,
-	};
-
-	if (determinant == 0 ||
-		!isfinite(result.a + result.b + result.c + result.d + result.e + result.f))
-		return false;
-	*inverse = result;
-	return true;
-}
-
 void
 fa_affine_apply(fa_affine map, double x, double y, double *out_x, double *out_y)
 {

@@ -17,8 +17,6 @@ typedef struct fa_affine
 } fa_affine;
 
 extern fa_affine fa_affine_compose(fa_affine outer, fa_affine inner); /* outer(inner(p)) */
-/* false when the map is singular or not finite. */
-extern bool fa_affine_invert(fa_affine map, fa_affine *inverse);
 extern void fa_affine_apply(fa_affine map, double x, double y, double *out_x, double *out_y);
 
 /*

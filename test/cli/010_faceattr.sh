@@ -38,6 +38,8 @@ ok 'as an error' grep -Eq 'text.jpg","error":"[^"]*text' "$dir/out"
 ok 'and the next photo is still looked at' count_faces 1
 ok 'a missing photo too' status 1 $faceattr detect --no-attributes "$dir/none.jpg"
 ok 'by its name' grep -q 'none.jpg","error":' "$dir/out"
+ok 'one whose name is not UTF-8 too' status 1 $faceattr detect --no-attributes "$dir/$(printf 'n\377ne.jpg')"
+ok 'as far as JSON can' grep -q 'n?ne.jpg","error":"[^"]' "$dir/out"
 
 cp demo/photos/portrait.jpg "$dir/a.jpg"
 cp demo/photos/grey.jpg "$dir/b.jpg"

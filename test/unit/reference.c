@@ -122,6 +122,7 @@ inside(const fa_shape *s, int i, int j)
 	return i >= 0 && i < s->height && j >= 0 && j < s->width;
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): declared names cannot stand in parentheses */
 #define FOR_EACH_PIXEL(s, count, n, i, j)                                                          \
 	for (int n = 0; n < (count); n++)                                                              \
 		for (int i = 0; i < (s)->height; i++)                                                      \
@@ -130,6 +131,7 @@ inside(const fa_shape *s, int i, int j)
 #define FOR_EACH_TAP(op, k, l)                                                                     \
 	for (int k = 0; k < (op)->kernel; k++)                                                         \
 		for (int l = 0; l < (op)->kernel; l++)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static void
 note_kink(const place *a, double distance)

@@ -132,7 +132,7 @@ static void
 random_bytes_and_random_tails(void **state)
 {
 	uint64_t seed = 11;
-	uint8_t bytes[2000];
+	uint8_t bytes[2000] = {0};
 	fa_error error;
 
 	(void) state;

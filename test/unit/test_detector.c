@@ -115,8 +115,8 @@ faces_of_every_size_once(void **state)
 		/* up to 450 pixels in a photo of 640, then filling ever larger ones */
 		int side = wide <= 450 ? 640 : (int) (wide * 1.45);
 
-		make_photo(scale, side, side, (int) (side / 2 - 224 * scale),
-				   (int) (side / 2 - 121 * scale), FA_FORMAT_JPEG, &bytes, &length);
+		make_photo(scale, side, side, (int) (side / 2.0 - 224 * scale),
+				   (int) (side / 2.0 - 121 * scale), FA_FORMAT_JPEG, &bytes, &length);
 		faces = find(bytes, length);
 		if (faces.count != 1)
 			fail_msg("%d faces where one is %.0f pixels wide in %d", faces.count, wide, side);

@@ -94,24 +94,6 @@ boxes(void **state)
 	fa_image_free(&image);
 }
 
-static void
-discs(void **state)
-{
-	int box[4];
-
-	(void) state;
-	for (int i = 0; i < 20; i++)
-	{
-		double radius = 1.5 + i * 0.73;
-		fa_image image = blank(60, 60);
-
-		fa_draw_disc(&image, 30.2, 29.6 + i * 0.03, radius, black);
-		assert_true(fabs(darkness(&image, box) / (acos(-1) * radius * radius) - 1) < 0.03);
-		assert_in_range(box[0], (int) floor(30.2 - radius - 1), (int) ceil(30.2 - radius));
-		fa_image_free(&image);
-	}
-}
-
 /* Nothing is written outside, whatever the numbers: the sanitizers watch. */
 static void
 wild_shapes(void **state)
@@ -127,7 +109,6 @@ wild_shapes(void **state)
 	fa_draw_box(&image, (fa_rect){1, 1, 5, 5}, NAN, black);
 	fa_draw_box(&image, (fa_rect){1, 1, 5, 5}, 0, black);
 	fa_draw_box(&image, (fa_rect){-100, -100, 200, 200}, 5, black);
-	fa_draw_disc(&image, 500, 500, 3, black);
 	assert_true(darkness(&image, box) == 0);
 	assert_int_equal(fa_font_open(NULL, &font, &error), FA_OK);
 	for (int i = 0; i < n; i++)
@@ -137,7 +118,6 @@ wild_shapes(void **state)
 				fa_rect rect = {wild[i], wild[k], wild[j], wild[n - 1]};
 
 				fa_draw_box(&image, rect, wild[n - 1 - k], red);
-				fa_draw_disc(&image, wild[i], wild[j], wild[k], red);
 				assert_int_equal(fa_draw_label(&image, font, "24 \xe2\x99\x80\nx", 9, rect, black,
 											   white, &error),
 								 isfinite(rect.x1 + rect.y1 + rect.x2 + rect.y2) ? FA_OK
@@ -279,7 +259,6 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(boxes),
-		cmocka_unit_test(discs),
 		cmocka_unit_test(wild_shapes),
 		cmocka_unit_test(labels_are_placed),
 		cmocka_unit_test(text_in_any_bytes),

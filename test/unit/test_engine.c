@@ -343,7 +343,7 @@ static void
 check_size(fa_model *model, const fa_net *net, const fa_weights *weights, int count, int height,
 		   int width)
 {
-	uint8_t *pixels = random_pixels(count, height, width, (uint64_t) (count + height + width));
+	uint8_t *pixels = random_pixels(count, height, width, (uint64_t) count + height + width);
 	fa_batch batch = {count, height, width, pixels};
 	reference *r = reference_open(net, weights, count, height, width);
 	char what[60];

@@ -260,7 +260,7 @@ training_lowers_the_loss(void **state)
 								  0.1f, NULL, 3};
 	fa_update update = {0.02f, 0.9f, 0.999f, 1e-8f, 0.01f, 5, 0.9f, 0};
 	uint8_t pixels[8 * 8 * 8 * 3];
-	float output[16], gradient[16];
+	float output[16] = {0}, gradient[16];
 	fa_engine *engine;
 	fa_trainer *trainer;
 	fa_weights weights;

@@ -275,7 +275,7 @@ small_sources_and_wild_maps(void **state)
 	for (int width = 1; width <= 4; width++)
 		for (int height = 1; height <= 4; height++)
 		{
-			fa_image source = noise(width, height, (uint64_t) (width * 5 + height), false);
+			fa_image source = noise(width, height, (uint64_t) width * 5 + height, false);
 
 			for (int i = 0; i < 40; i++)
 			{
@@ -302,7 +302,7 @@ small_sources_and_wild_maps(void **state)
 static void
 affine_algebra(void **state)
 {
-	fa_affine f = {2, 0.5, -3, -1, 1.5, 7}, g = {0.3, -2, 11, 4, 0.1, -5}, inverse;
+	fa_affine f = {2, 0.5, -3, -1, 1.5, 7}, g = {0.3, -2, 11, 4, 0.1, -5};
 	double x, y, u, v;
 
 	(void) state;
@@ -311,13 +311,6 @@ affine_algebra(void **state)
 	fa_affine_apply(f, x, y, &u, &v);
 	fa_affine_apply(fa_affine_compose(f, g), 3, -4, &x, &y);
 	assert_true(fabs(x - u) < 1e-12 && fabs(y - v) < 1e-12);
-	assert_true(fa_affine_invert(f, &inverse));
-	fa_affine_apply(inverse, u, v, &x, &y);
-	fa_affine_apply(g, 3, -4, &u, &v);
-	assert_true(fabs(x - u) < 1e-12 && fabs(y - v) < 1e-12);
-	assert_false(fa_affine_invert((fa_affine){1, 2, 3, 2, 4, 5}, &inverse));
-	assert_false(fa_affine_invert((fa_affine){NAN, 2, 3, 2, 5, 5}, &inverse));
-	assert_false(fa_affine_invert((fa_affine){1, 2, INFINITY, 2, 5, 5}, &inverse));
 }
 
 static double
@@ -344,7 +337,7 @@ similarity_transforms(void **state)
 	for (int i = 0; i < 200; i++)
 	{
 		double from[5][2], to[5][2], best;
-		fa_affine truth = similarity(0.1 + i * 0.05, i * 0.7, i - 50, 3 * i), map;
+		fa_affine truth = similarity(0.1 + i * 0.05, i * 0.7, i - 50, 3 * i), map = {0};
 		double *parameters[] = {&map.a, &map.d, &map.c, &map.f};
 
 		for (int k = 0; k < 5; k++)

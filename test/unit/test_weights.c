@@ -242,7 +242,7 @@ read_values(const char *dtype, const void *data, int element, int count, const f
 	snprintf(header, sizeof(header),
 			 "{\"a\":{\"dtype\":\"%s\",\"shape\":[%d],\"data_offsets\":[0,%d]}}", dtype, count,
 			 element * count);
-	f = make_file(strlen(header), header, data, (size_t) (element * count));
+	f = make_file(strlen(header), header, data, (size_t) element * count);
 	assert_int_equal(fa_weights_parse(&weights, f.bytes, f.length, &error), FA_OK);
 	assert_memory_equal(weights.tensors[0].values, expected, count * sizeof(float));
 	fa_weights_free(&weights);
