@@ -51,11 +51,19 @@ uninstall installcheck:
 	+@$(PGXS) $@
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize trainer/faceattr
-	+@$(PGXS) clean
+	+@test ! -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)" || $(PGXS) clean
 
 # --- The core, the companion program, unit tests and benchmarks
 
-$(BUILD)/%.o: %.c
+# told apart from faults in the code, once
+HEADERS = stdio.h dnnl.h jpeglib.h png.h ft2build.h jansson.h archive.h
+$(BUILD)/libraries:
+	@mkdir -p $(@D)
+	@printf '#include <%s>\n' $(HEADERS) | $(CC) $(CORE_CFLAGS) -fsyntax-only -x c - || \
+		{ echo "The compiler or a library is missing: 'make deps' installs them" >&2; false; }
+	@touch $@
+
+$(BUILD)/%.o: %.c | $(BUILD)/libraries
 	@mkdir -p $(@D)
 	@echo '  CC $@'
 	@$(CC) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
@@ -65,8 +73,8 @@ $(CORE): $(CORE_SOURCES:%.c=$(BUILD)/%.o)
 	@ar rcs $@ $^
 
 $(TRAINER): $(patsubst %.c,$(BUILD)/%.o,$(filter-out trainer/main.c,$(TRAINER_SOURCES)))
-	rm -f $@
-	ar rcs $@ $^
+	@rm -f $@
+	@ar rcs $@ $^
 
 trainer/faceattr: $(BUILD)/trainer/main.o $(TRAINER) $(CORE)
 	@echo '  LD $@'
@@ -121,7 +129,8 @@ deps:
 		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 		$(SUDO) apt-get update && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing || \
+		{ echo 'Root can install what is missing: apt-get install' $$missing >&2; false; }; \
 	fi
 
 # --- Everything that runs. PGXS is looked for again once packages are there.

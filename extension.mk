@@ -23,7 +23,8 @@ $(OBJS): $(wildcard src/*.h src/*/*.h)
 
 install: install-faceattr
 install-faceattr:
-	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/extension/faceattr'
+	$(MKDIR_P) '$(DESTDIR)$(bindir)'
+	$(INSTALL) -d -m 755 '$(DESTDIR)$(datadir)/extension/faceattr'
 	$(INSTALL_PROGRAM) trainer/faceattr '$(DESTDIR)$(bindir)/'
 	$(INSTALL_DATA) $(wildcard $(WEIGHTS)/*.safetensors) '$(DESTDIR)$(datadir)/extension/faceattr/'
 
