@@ -68,6 +68,15 @@ $(BUILD)/%.o: %.c | $(BUILD)/libraries
 	@echo '  CC $@'
 	@$(CC) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
 
+# Where `make install` puts the weights, seen from the program beside PostgreSQL's:
+# compiled in, and again when PG_CONFIG is another's.
+$(BUILD)/share-dir.h: FORCE
+	@mkdir -p $(@D)
+	@dir=$$(realpath -m --relative-to="$$($(PG_CONFIG) --bindir)" "$$($(PG_CONFIG) --sharedir)/extension/faceattr") 2>/dev/null; \
+		echo "#define FA_SHARE_DIR \"$$dir\"" >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm $@.new
+$(BUILD)/trainer/common.o: $(BUILD)/share-dir.h
+$(BUILD)/trainer/common.o: private CORE_CFLAGS += -include $(BUILD)/share-dir.h
+
 $(CORE): $(CORE_SOURCES:%.c=$(BUILD)/%.o)
 	@rm -f $@
 	@ar rcs $@ $^
@@ -168,7 +177,7 @@ lint:
 		-isystem $$($(PG_CONFIG) --includedir-server) $(shell pkg-config --cflags freetype2 2>/dev/null)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
-	check demo torture bench format lint
+	check demo torture bench format lint FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -109,23 +109,29 @@ parse(int key, char *text, struct argp_state *state)
 
 const struct argp fa_common_argp = {options, parse, NULL, NULL, NULL, NULL, NULL};
 
+#ifndef FA_SHARE_DIR /* the Makefile's: relative to the directory of the installed program */
+#define FA_SHARE_DIR ""
+#endif
+
 /* --weights, or the environment's, or the source tree's, or where `make install` put them. */
 static void
 weights_directory(const fa_common *common, char *directory, size_t size)
 {
+	static const char *const places[] = {"../weights", FA_SHARE_DIR};
 	const char *given = common->weights != NULL ? common->weights : getenv("FACEATTR_WEIGHTS");
 	char self[PATH_MAX] = {0};
 
 	if (given == NULL && readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
 	{
-		snprintf(directory, size, "%s/../weights", dirname(self));
-		if (access(directory, R_OK) == 0)
-			return;
+		const char *home = dirname(self);
+
+		for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		{
+			snprintf(directory, size, "%s/%s", home, places[i]);
+			if (access(directory, R_OK) == 0)
+				return;
+		}
 	}
-#ifdef FA_SHARE_DIR
-	if (given == NULL)
-		given = FA_SHARE_DIR;
-#endif
 	snprintf(directory, size, "%s", given != NULL ? given : "weights");
 }
 

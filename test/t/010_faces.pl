@@ -154,4 +154,8 @@ is( query(q{
 	FROM photos, face_detect(image) f, face_detect(face_annotate(image)) g WHERE name = 'turned-phone.jpg'}),
 	't', 'the face is still found there');
 
+# The companion program, installed beside the server's, finds the installed weights from anywhere.
+my ($out, $err) = run_command([ 'faceattr', 'detect', '--no-attributes', photo_path('portrait.jpg') ]);
+like($out, qr/"faces":\[\{"box"/, 'faceattr works where it is installed') or diag($err);
+
 done_testing();
