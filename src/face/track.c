@@ -26,7 +26,7 @@
 #define FORGET 2.0       /* seconds: an id waits for its face to come back */
 #define MEMORY 1.0       /* seconds: time constant of ages and probabilities */
 #define AGE_STEP 0.75    /* years: a shown age moves by more, or not at all */
-#define LEAD 0.1         /* of probability, that a new label needs over the shown one */
+#define LEAD 0.2         /* of probability, that a new label needs over the shown one */
 
 enum
 {
