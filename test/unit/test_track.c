@@ -413,7 +413,8 @@ main(void)
 		cmocka_unit_test(first_is_as_seen),      cmocka_unit_test(follows),
 		cmocka_unit_test(jitter_is_smoothed),    cmocka_unit_test(crossing_faces_keep_their_ids),
 		cmocka_unit_test(lost_and_found),        cmocka_unit_test(weak_detections_keep_alive),
-		cmocka_unit_test(labels_do_not_flicker), cmocka_unit_test(hostile_input),
+		cmocka_unit_test(labels_do_not_flicker), cmocka_unit_test(doubt_does_not_flicker),
+		cmocka_unit_test(hostile_input),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
