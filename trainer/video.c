@@ -261,7 +261,13 @@ open_encoder(fa_video *v, const AVCodec *codec)
 	if (v->orientation >= 5 && e->sample_aspect_ratio.num > 0)
 		e->sample_aspect_ratio = av_inv_q(e->sample_aspect_ratio);
 	e->framerate = v->rate;
-	e->time_base = format->flags & AVFMT_VARIABLE_FPS ? v->source->time_base : av_inv_q(v->rate);
+	e->time_base = v->source->time_base;
+	if (strcmp(format->name, "avi") == 0)
+	{
+		/* its frames have numbers, not times, in the order in which they are decoded */
+		e->time_base = av_inv_q(v->rate);
+		e->max_b_frames = 0;
+	}
 	if (codec->id == AV_CODEC_ID_MPEG4 && e->time_base.den > MPEG4_TICKS)
 		av_reduce(&e->time_base.num, &e->time_base.den, e->time_base.num, e->time_base.den,
 				  MPEG4_TICKS);
