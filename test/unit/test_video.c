@@ -202,7 +202,7 @@ set_matrix(const char *path, int a, int b, int c, int d)
 	assert_int_equal(fa_read_file(path, &bytes, &length, &error), FA_OK);
 	header = memmem(bytes, length, "tkhd", 4);
 	assert_non_null(header);
-	header += 44; /* the name, version and flags, five times and numbers, four reserved ... */
+	header += 44; /* name, version, five numbers, reserved ones, layer to volume */
 	put_32(header, a * 65536);
 	put_32(header + 4, b * 65536);
 	put_32(header + 12, c * 65536);
