@@ -119,7 +119,7 @@ should_stop(void *argument)
 	return stopped != 0;
 }
 
-/* No SA_RESTART: a read that waits for the camera returns. */
+/* Asked for by every part of the work; the second signal has its default effect. */
 static void
 catch_signals(void)
 {

@@ -27,11 +27,12 @@
 	"mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,ogg,asf,gif,ivf,dv,mxf,nut,"         \
 	"yuv4mpegpipe,mjpeg"
 #define DEFAULT_RATE 25
-#define LATE 0.1           /* seconds behind the camera: the frame is dropped */
-#define LONGEST_GAP 86400  /* seconds between frames; a longer one is a wrong time stamp */
-#define SLACK 1.0          /* seconds that a file may be shorter than it says */
-#define MPEG4_TICKS 65535  /* per second at most, of MPEG-4's time base */
-#define DRAIN_FAILURES 100 /* of the decoder at the end, and it is left alone */
+#define MAX_PIXELS 35651584 /* 8192 x 4352: H.264's largest level */
+#define LATE 0.1            /* seconds behind the camera: the frame is dropped */
+#define LONGEST_GAP 86400   /* seconds between frames; a longer one is a wrong time stamp */
+#define SLACK 1.0           /* seconds that a file may be shorter than it says */
+#define MPEG4_TICKS 65535   /* per second at most, of MPEG-4's time base */
+#define DRAIN_FAILURES 100  /* of the decoder at the end, and it is left alone */
 
 struct fa_video
 {
@@ -47,6 +48,7 @@ struct fa_video
 	AVPacket *packet;
 	AVFrame *decoded;
 	bool draining;
+	int64_t start;   /* the file's first time stamp, in microseconds; AV_NOPTS_VALUE: unknown */
 	AVRational rate; /* frames per second, as far as is known */
 	double seconds;  /* of the last frame; negative before the first */
 	double end;      /* of the last packet */
@@ -56,7 +58,7 @@ struct fa_video
 	int orientation; /* EXIF's */
 	fa_image stored, upright;
 	struct SwsContext *to_rgb, *to_yuv;
-	int colorspace;
+	enum AVColorSpace colorspace;
 
 	/* writing */
 	AVFormatContext *out;
@@ -188,6 +190,8 @@ open_decoder(fa_video *v, fa_error *error)
 					   v->in_path);
 	v->source = v->in->streams[index];
 	p = v->source->codecpar;
+	if (v->options.max_pixels > MAX_PIXELS)
+		v->options.max_pixels = MAX_PIXELS;
 	if (p->width < 1 || p->height < 1 || (int64_t) p->width * p->height > v->options.max_pixels)
 		return fa_fail(error, FA_TOO_LARGE, "%s: its frames have %d x %d pixels", v->in_path,
 					   p->width, p->height);
@@ -212,6 +216,7 @@ open_decoder(fa_video *v, fa_error *error)
 	if (code < 0)
 		return fail(error, v->in_path, code, "its video cannot be decoded");
 
+	v->start = v->in->start_time;
 	v->rate = av_guess_frame_rate(v->in, v->source, NULL);
 	if (v->rate.num <= 0 || v->rate.den <= 0)
 		v->rate = (AVRational){DEFAULT_RATE, 1};
@@ -431,9 +436,9 @@ fa_video_facts_of(const fa_video *video)
 static int64_t
 from_start(const fa_video *v, int64_t stamp, AVRational base)
 {
-	if (stamp == AV_NOPTS_VALUE || v->in->start_time == AV_NOPTS_VALUE)
+	if (stamp == AV_NOPTS_VALUE || v->start == AV_NOPTS_VALUE)
 		return stamp;
-	return av_sat_sub64(stamp, av_rescale_q(v->in->start_time, AV_TIME_BASE_Q, base));
+	return av_sat_sub64(stamp, av_rescale_q(v->start, AV_TIME_BASE_Q, base));
 }
 
 /* Sound goes over as it is. A file whose sound cannot be written still has its pictures. */
@@ -473,7 +478,11 @@ static void
 decode_packet(fa_video *v)
 {
 	const AVPacket *p = v->packet;
-	int64_t stamp = from_start(v, p->pts, v->source->time_base);
+	int64_t stamp;
+
+	if (v->start == AV_NOPTS_VALUE && p->pts != AV_NOPTS_VALUE)
+		v->start = av_rescale_q(p->pts, v->source->time_base, AV_TIME_BASE_Q);
+	stamp = from_start(v, p->pts, v->source->time_base);
 
 	if (stamp != AV_NOPTS_VALUE)
 		v->end = fmax(v->end, ((double) stamp + p->duration) * av_q2d(v->source->time_base));
@@ -573,11 +582,11 @@ keep_pace(fa_video *v, bool *late, fa_error *error)
 /* A converter between a frame's colours and full-range RGB. */
 static struct SwsContext *
 converter(struct SwsContext *old, int width, int height, int from, int to_width, int to_height,
-		  int to, int colorspace, bool full_range)
+		  int to, enum AVColorSpace colorspace, bool full_range)
 {
 	struct SwsContext *c = sws_getCachedContext(old, width, height, from, to_width, to_height, to,
 												SWS_BILINEAR, NULL, NULL, NULL);
-	const int *matrix = sws_getCoefficients(colorspace);
+	const int *matrix = sws_getCoefficients((int) colorspace);
 	bool reading = to == AV_PIX_FMT_RGB24;
 
 	if (c != NULL)

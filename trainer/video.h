@@ -20,7 +20,7 @@ typedef struct fa_video_options
 	bool live;               /* play a file at its own speed: like a camera's, late frames drop */
 	const char *camera_size; /* "1280x720"; NULL: what the camera is set to */
 	int threads;             /* of the decoder and of the encoder */
-	int64_t max_pixels;      /* larger frames are FA_TOO_LARGE */
+	int64_t max_pixels;      /* larger frames are FA_TOO_LARGE; as are those beyond 8192 x 4352 */
 } fa_video_options;
 
 typedef struct fa_video_facts
