@@ -14,7 +14,7 @@ static const struct
 	const char *summary;
 } commands[] = {
 	{"detect", faceattr_detect, "find the faces in photos, as JSON or a table"},
-	{"annotate", faceattr_annotate, "draw boxes and labels on a photo"},
+	{"annotate", faceattr_annotate, "draw boxes and labels on photos, videos, a camera's picture"},
 	{"evaluate", faceattr_evaluate, "how well a model does on labelled images, by group"},
 	{"train", faceattr_train, "fine-tune the attribute network on labelled chips"},
 	{"calibrate", faceattr_calibrate, "turn a training's best weights into a model file"},

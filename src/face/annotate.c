@@ -4,8 +4,6 @@
  */
 #include "face.h"
 
-#include "../vision/draw.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,9 +29,9 @@ make_label(const fa_pipeline *pipeline, const fa_face *face, char *text, size_t 
 		snprintf(text + length, size - (size_t) length, "%s%s", length > 0 ? " " : "", race);
 }
 
-static fa_status
-draw_face(const fa_pipeline *pipeline, fa_image *image, fa_font *font, const fa_face *face,
-		  fa_error *error)
+fa_status
+fa_draw_face(const fa_pipeline *pipeline, fa_image *image, fa_font *font, const fa_face *face,
+			 fa_error *error)
 {
 	double side = fmax(image->width, image->height);
 	double width = face->box.x2 - face->box.x1;
@@ -70,7 +68,7 @@ fa_annotate(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fa
 	{
 		status = fa_check_interrupt(interrupt, error);
 		if (status == FA_OK)
-			status = draw_face(pipeline, &view.image, font, &faces.faces[i], error);
+			status = fa_draw_face(pipeline, &view.image, font, &faces.faces[i], error);
 	}
 	if (status == FA_OK)
 		status = fa_photo_encode(&view.image, format != NULL ? *format : photo.format, 92,

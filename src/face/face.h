@@ -10,6 +10,7 @@
 #define FA_FACE_H
 
 #include "../nn/engine.h"
+#include "../vision/draw.h"
 #include "../vision/photo.h"
 
 #define FA_LANDMARKS                                                                               \
@@ -92,6 +93,12 @@ extern fa_status fa_find_faces(fa_pipeline *pipeline, const void *bytes, size_t 
 							   const fa_interrupt *interrupt, fa_error *error);
 extern void fa_faces_free(fa_faces *faces);
 
+/* The same, with attributes, in pixels that are already there: a video's frame. The image is only
+ * read. */
+extern fa_status fa_find_faces_in(fa_pipeline *pipeline, const fa_image *image,
+								  const fa_face_options *options, fa_faces *faces,
+								  const fa_interrupt *interrupt, fa_error *error);
+
 /*
  * Attributes of ready crops (any format and size; scaled to the network's
  * input): faces[i] of crops[i], its box the whole crop, its score the
@@ -131,6 +138,10 @@ extern fa_status fa_annotate(fa_pipeline *pipeline, const void *bytes, size_t le
 							 const fa_face_options *options, const fa_format *format,
 							 uint8_t **annotated, size_t *annotated_length,
 							 const fa_interrupt *interrupt, fa_error *error);
+
+/* Its drawing: a face's box and label on an image of the whole photo. */
+extern fa_status fa_draw_face(const fa_pipeline *pipeline, fa_image *image, fa_font *font,
+							  const fa_face *face, fa_error *error);
 
 /*
  * For the trainer: the aligned crop of a face, size x size, showing `zoom` times

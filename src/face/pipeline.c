@@ -212,24 +212,28 @@ take_faces(const fa_detection *detections, int count, const fa_face_options *opt
 	return FA_OK;
 }
 
-/* Opens, decodes and detects. The caller frees *view's image and *faces, also after a failure. */
+/* Decodes, as small as detection allows. The caller frees *view's image, also after a failure. */
 static fa_status
-detect(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_options *options,
-	   fa_photo *photo, fa_view *view, fa_faces *faces, const fa_interrupt *interrupt,
+open_view(const void *bytes, size_t length, const fa_face_options *options, fa_photo *photo,
+		  fa_view *view, const fa_interrupt *interrupt, fa_error *error)
+{
+	FA_TRY(fa_face_options_check(options, error));
+	FA_TRY(fa_photo_open(photo, bytes, length, options->max_pixels, error));
+	return fa_photo_decode(photo, fa_detector_eighths(photo, options->detect_size), view, interrupt,
+						   error);
+}
+
+static fa_status
+detect(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
+	   const fa_face_options *options, fa_faces *faces, const fa_interrupt *interrupt,
 	   fa_error *error)
 {
 	fa_detection *detections;
 	int count;
 	fa_status status;
 
-	memset(view, 0, sizeof(*view));
-	memset(faces, 0, sizeof(*faces));
-	FA_TRY(fa_face_options_check(options, error));
-	FA_TRY(fa_photo_open(photo, bytes, length, options->max_pixels, error));
 	faces->width = photo->width;
 	faces->height = photo->height;
-	FA_TRY(fa_photo_decode(photo, fa_detector_eighths(photo, options->detect_size), view, interrupt,
-						   error));
 	FA_TRY(fa_detector_run(pipeline->detector, photo, view, options->detect_size,
 						   options->min_score, !options->one_pass, &detections, &count, interrupt,
 						   error));
@@ -432,16 +436,15 @@ drop_unverified(fa_faces *faces, float *embeddings, int dimension, float min_sco
 	faces->count = kept;
 }
 
+/* In a photo whose view is there; *faces and *embeddings are freed after a failure. */
 static fa_status
-find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_options *options,
-		   bool classify, fa_faces *faces, float **embeddings, const fa_interrupt *interrupt,
-		   fa_error *error)
+find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
+			 const fa_face_options *options, bool classify, fa_faces *faces, float **embeddings,
+			 const fa_interrupt *interrupt, fa_error *error)
 {
 	const fa_attribute_model *m = &pipeline->attributes;
-	fa_photo photo;
-	fa_view view, closer = {0};
-	fa_status status =
-		detect(pipeline, bytes, length, options, &photo, &view, faces, interrupt, error);
+	fa_view closer = {0};
+	fa_status status = detect(pipeline, photo, view, options, faces, interrupt, error);
 
 	if (status == FA_OK && classify && m->head_count == 0)
 		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
@@ -454,12 +457,12 @@ find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fac
 			status = fa_no_memory(error, bytes_needed);
 	}
 	if (status == FA_OK && classify)
-		status = look_closer(m, &photo, &view, faces, &closer, interrupt, error);
+		status = look_closer(m, photo, view, faces, &closer, interrupt, error);
 	if (status == FA_OK && classify)
 	{
 		photo_crops crops = {pipeline,
-							 &photo,
-							 &view,
+							 photo,
+							 view,
 							 &closer,
 							 faces,
 							 options->verify,
@@ -470,7 +473,6 @@ find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fac
 		if (status == FA_OK)
 			drop_unverified(faces, crops.embeddings, m->embedding_size, options->min_score);
 	}
-	fa_image_free(&view.image);
 	fa_image_free(&closer.image);
 	if (status != FA_OK)
 	{
@@ -484,12 +486,42 @@ find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fac
 	return status;
 }
 
+static fa_status
+find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_options *options,
+		   bool classify, fa_faces *faces, float **embeddings, const fa_interrupt *interrupt,
+		   fa_error *error)
+{
+	fa_photo photo;
+	fa_view view = {0};
+	fa_status status;
+
+	memset(faces, 0, sizeof(*faces));
+	status = open_view(bytes, length, options, &photo, &view, interrupt, error);
+	if (status == FA_OK)
+		status = find_in_view(pipeline, &photo, &view, options, classify, faces, embeddings,
+							  interrupt, error);
+	fa_image_free(&view.image);
+	return status;
+}
+
 fa_status
 fa_find_faces(fa_pipeline *pipeline, const void *bytes, size_t length,
 			  const fa_face_options *options, bool classify, fa_faces *faces,
 			  const fa_interrupt *interrupt, fa_error *error)
 {
 	return find_faces(pipeline, bytes, length, options, classify, faces, NULL, interrupt, error);
+}
+
+fa_status
+fa_find_faces_in(fa_pipeline *pipeline, const fa_image *image, const fa_face_options *options,
+				 fa_faces *faces, const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_photo photo = {.width = image->width, .height = image->height, .orientation = 1};
+	fa_view view = {.image = *image, .scale_x = 1, .scale_y = 1};
+
+	memset(faces, 0, sizeof(*faces));
+	FA_TRY(fa_face_options_check(options, error));
+	return find_in_view(pipeline, &photo, &view, options, true, faces, NULL, interrupt, error);
 }
 
 fa_status

@@ -88,41 +88,35 @@ fa_photo_open(fa_photo *photo, const void *data, size_t length, int64_t max_pixe
 	return FA_OK;
 }
 
-/* Turns the stored pixels upright; *image is replaced. Works in tiles, to stay within the caches.
- */
-static fa_status
-turn_image(fa_image *image, turn how, const fa_interrupt *interrupt, fa_error *error)
+/* In tiles, to stay within the caches. */
+fa_status
+fa_turn_upright(const fa_image *stored, int orientation, fa_image *upright,
+				const fa_interrupt *interrupt, fa_error *error)
 {
 	enum
 	{
 		TILE = 32
 	};
-	fa_image upright;
+	turn how = turn_of(orientation);
 	/* from upright pixel to upright pixel, in the stored image: along a row, and down */
 	ptrdiff_t step_x = how.flip_x ? -3 : 3;
-	ptrdiff_t step_y = how.flip_y ? -(ptrdiff_t) image->stride : (ptrdiff_t) image->stride;
+	ptrdiff_t step_y = how.flip_y ? -(ptrdiff_t) stored->stride : (ptrdiff_t) stored->stride;
 	ptrdiff_t across = how.swap ? step_y : step_x, down = how.swap ? step_x : step_y;
-	const uint8_t *corner = image->pixels + (how.flip_x ? 3 * (size_t) (image->width - 1) : 0) +
-							(how.flip_y ? image->stride * (size_t) (image->height - 1) : 0);
+	const uint8_t *corner = stored->pixels + (how.flip_x ? 3 * (size_t) (stored->width - 1) : 0) +
+							(how.flip_y ? stored->stride * (size_t) (stored->height - 1) : 0);
 
-	FA_TRY(fa_image_alloc(&upright, how.swap ? image->height : image->width,
-						  how.swap ? image->width : image->height, error));
-	for (int top = 0; top < upright.height; top += TILE)
+	for (int top = 0; top < upright->height; top += TILE)
 	{
-		int bottom = top + TILE < upright.height ? top + TILE : upright.height;
+		int bottom = top + TILE < upright->height ? top + TILE : upright->height;
 
-		if (fa_check_interrupt(interrupt, error) != FA_OK)
+		FA_TRY(fa_check_interrupt(interrupt, error));
+		for (int left = 0; left < upright->width; left += TILE)
 		{
-			fa_image_free(&upright);
-			return error->status;
-		}
-		for (int left = 0; left < upright.width; left += TILE)
-		{
-			int right = left + TILE < upright.width ? left + TILE : upright.width;
+			int right = left + TILE < upright->width ? left + TILE : upright->width;
 
 			for (int y = top; y < bottom; y++)
 			{
-				uint8_t *to = upright.pixels + (size_t) y * upright.stride + 3 * (size_t) left;
+				uint8_t *to = upright->pixels + (size_t) y * upright->stride + 3 * (size_t) left;
 				const uint8_t *from = corner + y * down + left * across;
 
 				for (int x = left; x < right; x++, to += 3, from += across)
@@ -133,6 +127,23 @@ turn_image(fa_image *image, turn how, const fa_interrupt *interrupt, fa_error *e
 				}
 			}
 		}
+	}
+	return FA_OK;
+}
+
+/* Turns the photo's pixels upright; *image is replaced. */
+static fa_status
+turn_image(fa_image *image, const fa_photo *photo, const fa_interrupt *interrupt, fa_error *error)
+{
+	bool swap = turn_of(photo->orientation).swap;
+	fa_image upright;
+
+	FA_TRY(fa_image_alloc(&upright, swap ? image->height : image->width,
+						  swap ? image->width : image->height, error));
+	if (fa_turn_upright(image, photo->orientation, &upright, interrupt, error) != FA_OK)
+	{
+		fa_image_free(&upright);
+		return error->status;
 	}
 	fa_image_free(image);
 	*image = upright;
@@ -160,7 +171,7 @@ decode_window(const fa_photo *photo, fa_window window, fa_view *view, const fa_i
 	else
 		status = fa_png_decode(photo->bytes, photo->length, window, &view->image, interrupt, error);
 	if (status == FA_OK && photo->orientation != 1)
-		status = turn_image(&view->image, how, interrupt, error);
+		status = turn_image(&view->image, photo, interrupt, error);
 	if (status != FA_OK)
 	{
 		fa_image_free(&view->image);

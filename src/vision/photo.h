@@ -57,6 +57,13 @@ extern fa_status fa_photo_decode_region(const fa_photo *photo, fa_rect rect, int
 										fa_error *error);
 
 /*
+ * Fills upright, whose sides are those of stored or, for orientations 5 to 8, the
+ * exchanged ones, with what EXIF orientation 1..8 makes of the stored pixels.
+ */
+extern fa_status fa_turn_upright(const fa_image *stored, int orientation, fa_image *upright,
+								 const fa_interrupt *interrupt, fa_error *error);
+
+/*
  * Compresses an image; quality 1..100 for JPEG (4:2:0 below 90, 4:4:4 from 90),
  * ignored for PNG. *bytes is malloc'ed and the caller's to free().
  */
