@@ -4,9 +4,7 @@
  */
 #include "validate.h"
 
-#include "../src/face/attributes.h"
 #include "../src/nn/fold.h"
-#include "loss.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -103,62 +101,53 @@ fa_logits_collect(const fa_engine_interface *interface, fa_engine *engine, const
 	return status;
 }
 
-static int
-best_class(const float *logits, int n)
-{
-	int best = 0;
-
-	for (int i = 1; i < n; i++)
-		if (logits[i] > logits[best])
-			best = i;
-	return best;
-}
-
-/* Per cent of the samples labelled `only` (-1: labelled at all) whose best class is their label. */
+/* Per cent of the samples labelled `only` whose best class is their label. */
 static double
-accuracy(const fa_logits *l, int head, int only)
+recall(const fa_logits *l, int head, int only)
 {
 	int n = fa_heads[head].classes, right = 0, labelled = 0;
 
 	for (int i = 0; i < l->count; i++)
-	{
-		int label = (int) l->targets[head][i];
-
-		if (label < 0 || (only >= 0 && label != only))
-			continue;
-		labelled++;
-		right += best_class(l->logits[head] + (size_t) i * n, n) == label;
-	}
+		if ((int) l->targets[head][i] == only)
+		{
+			labelled++;
+			right += fa_best_class(l->logits[head] + (size_t) i * n, n) == only;
+		}
 	return labelled > 0 ? 100.0 * right / labelled : NAN;
 }
 
-static double
-age_error(const fa_logits *l)
+static fa_status
+judge(const fa_logits *l, const fa_loss_options losses[FA_HEADS], fa_scores *scores,
+	  fa_error *error)
 {
-	double sum = 0;
-	int labelled = 0;
+	size_t bytes = (size_t) l->count * FA_AGE_CLASSES * sizeof(float);
+	float *gradients = malloc(bytes);
+	fa_tally tally = {.labels = {0}};
 
-	for (int i = 0; i < l->count; i++)
+	if (gradients == NULL)
+		return fa_no_memory(error, bytes);
+	for (int h = 0; h < FA_HEADS; h++)
 	{
-		float p[FA_AGE_CLASSES];
+		double loss = fa_head_loss(h, &losses[h], l->logits[h], l->targets[h], l->count, gradients);
 
-		if (l->targets[FA_HEAD_AGE][i] < 0)
-			continue;
-		fa_calibrated(l->logits[FA_HEAD_AGE] + (size_t) i * FA_AGE_CLASSES, FA_AGE_CLASSES, 1, p);
-		sum += fabs(fa_expected_class(p, FA_AGE_CLASSES) - l->targets[FA_HEAD_AGE][i]);
-		labelled++;
+		fa_tally_add(&tally, h, loss, l->logits[h], l->targets[h], l->count);
 	}
-	return labelled > 0 ? sum / labelled : NAN;
+	free(gradients);
+	scores->means = fa_tally_means(&tally, losses);
+	scores->face = recall(l, FA_HEAD_FACE, 1);
+	scores->reject = recall(l, FA_HEAD_FACE, 0);
+	return FA_OK;
 }
 
 fa_status
 fa_validate(const fa_engine_interface *interface, fa_engine *engine, const fa_weights *weights,
-			int hidden, fa_precision precision, const fa_loader_options *options, fa_scores *scores,
+			int hidden, fa_precision precision, const fa_loader_options *options,
+			const fa_loss_options losses[FA_HEADS], fa_scores *scores, fa_logits *logits,
 			fa_error *error)
 {
 	fa_net training, use = {0};
 	fa_weights folded = {0};
-	fa_logits logits = {0};
+	fa_logits own = {0};
 	fa_status status;
 
 	memset(scores, 0, sizeof(*scores));
@@ -167,23 +156,41 @@ fa_validate(const fa_engine_interface *interface, fa_engine *engine, const fa_we
 	if (status == FA_OK)
 		status = fa_fold_batch_norm(&training, weights, &use, &folded, error);
 	if (status == FA_OK)
-		status = fa_logits_collect(interface, engine, &folded, hidden, precision, options, &logits,
-								   error);
+		status =
+			fa_logits_collect(interface, engine, &folded, hidden, precision, options, &own, error);
 	if (status == FA_OK)
+		status = judge(&own, losses, scores, error);
+	if (status == FA_OK && logits != NULL)
 	{
-		scores->faces = options->faces->count;
-		scores->negatives = logits.count - options->faces->count;
-		scores->age_error = age_error(&logits);
-		scores->gender = accuracy(&logits, FA_HEAD_GENDER, -1);
-		scores->race = accuracy(&logits, FA_HEAD_RACE, -1);
-		scores->face = accuracy(&logits, FA_HEAD_FACE, 1);
-		scores->reject = accuracy(&logits, FA_HEAD_FACE, 0);
-		/* a year, five points of gender and ten of race weigh the same */
-		scores->total = scores->age_error + (100 - scores->gender) / 5 + (100 - scores->race) / 10;
+		*logits = own;
+		own = (fa_logits){0};
 	}
-	fa_logits_free(&logits);
+	fa_logits_free(&own);
 	fa_weights_free(&folded);
 	fa_net_free(&training);
 	fa_net_free(&use);
 	return status;
+}
+
+double
+fa_metric_value(const fa_scores *scores, fa_metric metric)
+{
+	const double *score = scores->means.score;
+	double age = score[FA_HEAD_AGE];
+	double gender = (100 - score[FA_HEAD_GENDER]) / 5, race = (100 - score[FA_HEAD_RACE]) / 10;
+
+	switch (metric)
+	{
+		case FA_METRIC_AGE:
+			return age;
+		case FA_METRIC_GENDER:
+			return gender;
+		case FA_METRIC_RACE:
+			return race;
+		case FA_METRIC_TOTAL:
+			break;
+	}
+	if (isnan(age) && isnan(gender) && isnan(race))
+		return NAN;
+	return (isnan(age) ? 0 : age) + (isnan(gender) ? 0 : gender) + (isnan(race) ? 0 : race);
 }
