@@ -174,6 +174,8 @@ fa_markup_chart(FILE *to, const char *title, const char *x_name, const char *uni
 		for (int s = 0; s < series_count; s++)
 		{
 			draw_series(to, &x_axis, &y_axis, unit, x, count, &series[s]);
+			if (series_count == 1) /* the title says it */
+				continue;
 			fprintf(to,
 					"<rect x='%.0f' y='25' width='14' height='3' fill='%s'/>"
 					"<text class='tick' x='%.0f' y='30'>",

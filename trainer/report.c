@@ -78,8 +78,9 @@ chart(FILE *to, const fa_history *history, const char *title, const char *unit, 
 {
 	int n = history->count;
 	double *x = room, *first = room + n, *second = room + 2 * n;
-	fa_series series[2] = {{"training", TRAINING, first}, {"validation", VALIDATION, second}};
 	bool both = training != validation;
+	fa_series series[2] = {{both ? "training" : title, TRAINING, first},
+						   {"validation", VALIDATION, second}};
 
 	for (int i = 0; i < n; i++)
 	{
@@ -403,6 +404,7 @@ static const char style[] =
 	".charts,.tables,.examples{display:flex;flex-wrap:wrap;gap:1em 1.5em}.note{color:#666}"
 	"svg{max-width:100%;height:auto}svg .title{font:600 14px system-ui,sans-serif}"
 	"svg .tick{font:11px system-ui,sans-serif;fill:#555}svg .grid{stroke:#e4e4e4}"
+	".options{font-size:13px}.options td{text-align:left}"
 	"figure{margin:0;width:96px}figcaption{font-size:12px;color:#444;overflow-wrap:anywhere}"
 	"img{border-radius:4px}code{font-size:13px}td "
 	"code{white-space:pre-wrap;overflow-wrap:anywhere}";
@@ -433,15 +435,18 @@ option_table(FILE *to, const json_t *options)
 	const char *key;
 	json_t *value;
 
-	fputs("<h2>Options</h2>\n<table>", to);
+	fputs("<h2>Options</h2>\n<table class='options'>", to);
 	json_object_foreach((json_t *) options, key, value)
 	{
-		char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+		char *text;
 
+		if (json_is_null(value))
+			continue;
+		text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
 		fputs("<tr><th>--", to);
 		fa_markup_text(to, key);
 		fputs("</th><td><code>", to);
-		if (text != NULL && !json_is_null(value))
+		if (text != NULL)
 			fa_markup_text(to, json_is_string(value) ? json_string_value(value) : text);
 		fputs("</code></td></tr>\n", to);
 		free(text);

@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #define BUCKETS 30
 
@@ -126,7 +125,9 @@ fa_board_histogram(fa_board *board, const char *tag, int64_t step, const float *
 		histogram.sum_squares += (double) values[i] * values[i];
 	}
 	histogram.num = (double) count;
-	width = fmax((histogram.max - histogram.min) / BUCKETS, FLT_MIN);
+	/* buckets must differ, even where the values do not */
+	width = fmax((histogram.max - histogram.min) / BUCKETS,
+				 1e-6 * fmax(fabs(histogram.min), fabs(histogram.max)) + FLT_MIN);
 	for (int i = 0; i < BUCKETS; i++)
 		limits[i] = histogram.min + width * (i + 1);
 	limits[BUCKETS - 1] = fmax(limits[BUCKETS - 1], histogram.max);
@@ -168,14 +169,17 @@ fa_board_open(fa_board **board, const char *folder, int64_t first_step, fa_error
 	Tensorboard__Event event = TENSORBOARD__EVENT__INIT;
 	Tensorboard__SessionLog session = TENSORBOARD__SESSION_LOG__INIT;
 	fa_board *opened = calloc(1, sizeof(*opened));
+	struct timespec now;
 	fa_status status = FA_OK;
 
 	*board = NULL;
 	if (opened == NULL)
 		return fa_no_memory(error, sizeof(*opened));
 	/* TensorBoard reads a run's files in the order of their names */
-	if (snprintf(opened->path, sizeof(opened->path), "%s/events.out.tfevents.%010lld.%d.faceattr",
-				 folder, (long long) time(NULL), (int) getpid()) >= (int) sizeof(opened->path))
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (snprintf(opened->path, sizeof(opened->path),
+				 "%s/events.out.tfevents.%010lld.%09ld.faceattr", folder, (long long) now.tv_sec,
+				 now.tv_nsec) >= (int) sizeof(opened->path))
 		status = fa_fail(error, FA_INVALID, "the path of the event files is too long");
 	else if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		status = fa_fail(error, FA_IO, "%s: %s", folder, strerror(errno));
