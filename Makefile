@@ -165,11 +165,12 @@ format:
 
 LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES)
 
-lint:
+lint: $(BUILD)/trainer/event.pb-c.h
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
-		-isystem $$($(PG_CONFIG) --includedir-server) $(shell pkg-config --cflags freetype2 2>/dev/null)
+		-isystem $$($(PG_CONFIG) --includedir-server) -isystem $(BUILD)/trainer \
+		$(shell pkg-config --cflags freetype2 2>/dev/null)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint

@@ -89,7 +89,7 @@ set_member(fa_augment_options *options, const char *text, fa_error *error)
 		if (strncmp(members[i].name, text, (size_t) (value - text)) == 0 &&
 			members[i].name[value - text] == '\0')
 		{
-			*(double *) ((char *) options + members[i].offset) = number;
+			memcpy((char *) options + members[i].offset, &number, sizeof(number));
 			return FA_OK;
 		}
 	return fa_fail(error, FA_INVALID, "there is no augmentation \"%.*s\"", (int) (value - text),
@@ -261,7 +261,7 @@ blur(fa_image *image, double sigma, fa_error *error)
 		memset(out, 0, row * sizeof(float));
 		for (int k = 0; k <= 2 * radius; k++)
 			for (size_t i = 0; i < row; i++)
-				out[i] += kernel[k] * padded[i + 3 * k];
+				out[i] += kernel[k] * padded[i + 3 * (size_t) k];
 	}
 	for (int y = 0; status == FA_OK && y < height; y++)
 	{

@@ -77,7 +77,7 @@ chart(FILE *to, const fa_history *history, const char *title, const char *unit, 
 	  size_t training, size_t validation)
 {
 	int n = history->count;
-	double *x = room, *first = room + n, *second = room + 2 * n;
+	double *x = room, *first = x + n, *second = first + n;
 	bool both = training != validation;
 	fa_series series[2] = {{both ? "training" : title, TRAINING, first},
 						   {"validation", VALIDATION, second}};
@@ -87,8 +87,8 @@ chart(FILE *to, const fa_history *history, const char *title, const char *unit, 
 		const char *e = (const char *) &history->epochs[i];
 
 		x[i] = history->epochs[i].epoch;
-		first[i] = *(const double *) (e + training);
-		second[i] = *(const double *) (e + validation);
+		memcpy(&first[i], e + training, sizeof(double));
+		memcpy(&second[i], e + validation, sizeof(double));
 	}
 	fa_markup_chart(to, title, "epoch", unit, x, n, series, both ? 2 : 1);
 }
