@@ -57,9 +57,9 @@ set_numbers(fa_weights *weights, const fa_progress *p, fa_error *error)
 	FA_TRY(set_number(weights, "seconds", "", p->seconds, error));
 	FA_TRY(set_number(weights, "best", "", p->best, error));
 	FA_TRY(set_number(weights, "stale", "", (double) p->stale, error));
-	for (int h = 0; h < FA_HEADS; h++)
+	for (int h = 0; h < FA_TALLIES; h++)
 	{
-		const char *head = fa_heads[h].name;
+		const char *head = fa_tally_name(h);
 
 		FA_TRY(set_number(weights, "loss.", head, p->tally.loss[h], error));
 		FA_TRY(set_number(weights, "score.", head, p->tally.score[h], error));
@@ -132,11 +132,11 @@ get_numbers(const fa_weights *weights, fa_progress *p)
 	p->best = get_number(weights, "best", "");
 	p->stale = get_count(weights, "stale", "");
 	sound = p->step >= 0 && p->seconds >= 0 && !isnan(p->best) && p->stale >= 0;
-	for (int h = 0; h < FA_HEADS; h++)
+	for (int h = 0; h < FA_TALLIES; h++)
 	{
-		p->tally.loss[h] = get_number(weights, "loss.", fa_heads[h].name);
-		p->tally.score[h] = get_number(weights, "score.", fa_heads[h].name);
-		p->tally.labels[h] = get_count(weights, "labels.", fa_heads[h].name);
+		p->tally.loss[h] = get_number(weights, "loss.", fa_tally_name(h));
+		p->tally.score[h] = get_number(weights, "score.", fa_tally_name(h));
+		p->tally.labels[h] = get_count(weights, "labels.", fa_tally_name(h));
 		sound &= !isnan(p->tally.loss[h]) && p->tally.score[h] >= 0 && p->tally.labels[h] >= 0;
 	}
 	return sound;

@@ -18,12 +18,12 @@ number(double value)
 }
 
 static json_t *
-numbers(const double values[FA_HEADS])
+numbers(const double values[FA_TALLIES])
 {
 	json_t *object = json_object();
 
-	for (int h = 0; h < FA_HEADS; h++)
-		json_object_set_new(object, fa_heads[h].name, number(values[h]));
+	for (int h = 0; h < FA_TALLIES; h++)
+		json_object_set_new(object, fa_tally_name(h), number(values[h]));
 	return object;
 }
 
@@ -57,10 +57,10 @@ static void
 json_to_means(const json_t *object, fa_means *means)
 {
 	means->total = get(object, "total");
-	for (int h = 0; h < FA_HEADS; h++)
+	for (int h = 0; h < FA_TALLIES; h++)
 	{
-		means->loss[h] = get(json_object_get(object, "loss"), fa_heads[h].name);
-		means->score[h] = get(json_object_get(object, "score"), fa_heads[h].name);
+		means->loss[h] = get(json_object_get(object, "loss"), fa_tally_name(h));
+		means->score[h] = get(json_object_get(object, "score"), fa_tally_name(h));
 	}
 }
 

@@ -22,15 +22,13 @@ init_parameter(fa_tensor *tensor, const fa_parameter *p, double gain, uint64_t s
 			p->rank > 1 ? (float) (gain / sqrt(fan_in) * fa_random_normal(&random)) : 0.0f;
 }
 
-fa_status
-fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine, const fa_net *net,
-				   const char *path, const fa_loader_options *images, uint64_t seed,
-				   fa_weights *weights, fa_error *error)
+/* The folded backbone of a file with its batch norm put back; or a file that has it. */
+static fa_status
+backbone(const fa_engine_interface *interface, fa_engine *engine, const fa_net *net,
+		 const char *path, const fa_loader_options *images, fa_weights *weights, fa_error *error)
 {
 	fa_weights given = {0};
 	fa_net folded;
-	fa_parameter *parameters;
-	int count;
 	fa_status status;
 
 	FA_TRY(fa_weights_read(&given, path, error));
@@ -49,13 +47,27 @@ fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine, cons
 		fa_net_free(&folded);
 	}
 	fa_weights_free(&given);
-	if (status != FA_OK || fa_net_parameters(net, &parameters, &count, error) != FA_OK)
-		return error->status;
+	return status;
+}
+
+fa_status
+fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine, const fa_net *net,
+				   const char *path, const fa_loader_options *images, uint64_t seed,
+				   fa_weights *weights, fa_error *error)
+{
+	fa_parameter *parameters;
+	int count;
+	fa_status status;
+
+	FA_TRY(backbone(interface, engine, net, path, images, weights, error));
+	FA_TRY(fa_net_parameters(net, &parameters, &count, error));
+	status = FA_OK;
 	for (int i = 0; i < count && status == FA_OK; i++)
 	{
 		fa_tensor *tensor;
 
-		if (fa_weights_find(weights, parameters[i].name) != NULL)
+		if (net->ops[parameters[i].op].kind != FA_OP_DENSE ||
+			fa_weights_find(weights, parameters[i].name) != NULL)
 			continue;
 		status = fa_weights_add(weights, parameters[i].name, parameters[i].rank,
 								parameters[i].shape, &tensor, error);

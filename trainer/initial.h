@@ -10,8 +10,8 @@
 
 /*
  * Weights for `net`, a network in the training form: those of an earlier training, or of
- * a folded backbone whose batch norm is restored on `images` and which gets new heads, the
- * same for the same seed.
+ * a folded backbone whose batch norm is restored on `images`. Dense layers that the file
+ * lacks are new, the same for the same seed.
  */
 extern fa_status fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine,
 									const fa_net *net, const char *path,

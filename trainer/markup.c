@@ -162,28 +162,27 @@ fa_markup_chart(FILE *to, const char *title, const char *x_name, const char *uni
 				low = fmin(low, series[s].values[i]);
 				high = fmax(high, series[s].values[i]);
 			}
+	if (low > high)
+		return;
 	fprintf(to, "<svg viewBox='0 0 %d %d' width='%d' role='img'><text class='title' x='%d' y='15'>",
 			WIDTH, HEIGHT, WIDTH, LEFT);
 	fa_markup_text(to, title);
 	fputs("</text>", to);
-	if (low <= high)
+	x_axis = make_axis(fmin(x[0], count > 1 ? x[0] : 0), x[count - 1]);
+	y_axis = make_axis(low, high);
+	draw_axes(to, &x_axis, &y_axis, x_name);
+	for (int s = 0; s < series_count; s++)
 	{
-		x_axis = make_axis(fmin(x[0], count > 1 ? x[0] : 0), x[count - 1]);
-		y_axis = make_axis(low, high);
-		draw_axes(to, &x_axis, &y_axis, x_name);
-		for (int s = 0; s < series_count; s++)
-		{
-			draw_series(to, &x_axis, &y_axis, unit, x, count, &series[s]);
-			if (series_count == 1) /* the title says it */
-				continue;
-			fprintf(to,
-					"<rect x='%.0f' y='25' width='14' height='3' fill='%s'/>"
-					"<text class='tick' x='%.0f' y='30'>",
-					legend, series[s].colour, legend + 18);
-			fa_markup_text(to, series[s].name);
-			fputs("</text>", to);
-			legend += 90;
-		}
+		draw_series(to, &x_axis, &y_axis, unit, x, count, &series[s]);
+		if (series_count == 1) /* the title says it */
+			continue;
+		fprintf(to,
+				"<rect x='%.0f' y='25' width='14' height='3' fill='%s'/>"
+				"<text class='tick' x='%.0f' y='30'>",
+				legend, series[s].colour, legend + 18);
+		fa_markup_text(to, series[s].name);
+		fputs("</text>", to);
+		legend += 90;
 	}
 	fputs("</svg>\n", to);
 }

@@ -24,7 +24,7 @@ typedef struct fa_series
 
 /*
  * A line chart as an <svg> element: `count` points of each series, x ascending. Values of
- * y are named in tooltips with the unit. Nothing but the title is drawn where no value is finite.
+ * y are named in tooltips with the unit. Nothing is drawn where no value is finite.
  */
 extern void fa_markup_chart(FILE *to, const char *title, const char *x_name, const char *unit,
 							const double *x, int count, const fa_series *series, int series_count);

@@ -112,6 +112,8 @@ curves(FILE *to, const fa_report *r, fa_error *error)
 		  AT(validation.means.score[FA_HEAD_GENDER]));
 	chart(to, r->history, "Race right, %", " %", room, AT(training.score[FA_HEAD_RACE]),
 		  AT(validation.means.score[FA_HEAD_RACE]));
+	chart(to, r->history, "Persons told apart, %", " %", room, AT(training.score[FA_PERSON]),
+		  AT(validation.means.score[FA_PERSON]));
 	chart(to, r->history, "Loss of age", "", room, AT(training.loss[FA_HEAD_AGE]),
 		  AT(validation.means.loss[FA_HEAD_AGE]));
 	chart(to, r->history, "Loss of gender", "", room, AT(training.loss[FA_HEAD_GENDER]),
@@ -417,10 +419,12 @@ summary(FILE *to, const fa_report *r)
 	fputs("<h1>faceattr: report of a training</h1>\n<p>Figures, but for the curves, are of ", to);
 	fa_markup_text(to, r->what);
 	fprintf(to, ", on %d faces to validate on.</p>\n", r->faces->count);
-	fputs("<table><tr><th>loss</th><th>age error, years</th><th>gender right</th>"
+	fputs("<table><tr><th>loss</th><th>pairs told apart</th><th>age error, years</th><th>gender "
+		  "right</th>"
 		  "<th>race right</th><th>faces kept</th><th>others rejected</th></tr><tr>",
 		  to);
 	cell(to, "%.4f", s->means.total);
+	cell(to, "%.2f %%", s->means.score[FA_PERSON]);
 	cell(to, "%.3f", s->means.score[FA_HEAD_AGE]);
 	cell(to, "%.2f %%", s->means.score[FA_HEAD_GENDER]);
 	cell(to, "%.2f %%", s->means.score[FA_HEAD_RACE]);
@@ -455,13 +459,30 @@ option_table(FILE *to, const json_t *options)
 }
 
 static fa_status
-write_html(FILE *to, const fa_report *r, fa_error *error)
+judgements(FILE *to, const fa_report *r, fa_error *error)
 {
 	verdict *verdicts = judge_all(r);
-	fa_status status;
+	fa_status status = FA_OK;
 
 	if (verdicts == NULL)
 		return fa_no_memory(error, (size_t) r->faces->count * sizeof(verdict));
+	confusions(to, r, verdicts);
+	age_by_age(to, r, verdicts);
+	groups(to, r, verdicts);
+	fputs("<h2>Judged worst</h2>\n<p class='note'>The largest errors of age, and the wrong "
+		  "answers that the network was surest of. Some of them are wrong labels.</p>\n",
+		  to);
+	for (int h = FA_HEAD_AGE; h <= FA_HEAD_RACE && status == FA_OK; h++)
+		status = worst_of(to, r, verdicts, h, error);
+	free(verdicts);
+	return status;
+}
+
+static fa_status
+write_html(FILE *to, const fa_report *r, fa_error *error)
+{
+	fa_status status;
+
 	fprintf(to,
 			"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
 			"<meta name='viewport' content='width=device-width'>"
@@ -471,20 +492,10 @@ write_html(FILE *to, const fa_report *r, fa_error *error)
 			style);
 	summary(to, r);
 	status = curves(to, r, error);
-	if (status == FA_OK)
-	{
-		confusions(to, r, verdicts);
-		age_by_age(to, r, verdicts);
-		groups(to, r, verdicts);
-		fputs("<h2>Judged worst</h2>\n<p class='note'>The largest errors of age, and the wrong "
-			  "answers that the network was surest of. Some of them are wrong labels.</p>\n",
-			  to);
-	}
-	for (int h = FA_HEAD_AGE; h <= FA_HEAD_RACE && status == FA_OK; h++)
-		status = worst_of(to, r, verdicts, h, error);
+	if (status == FA_OK && r->logits != NULL)
+		status = judgements(to, r, error);
 	option_table(to, r->options);
 	fputs("</body></html>\n", to);
-	free(verdicts);
 	return status;
 }
 

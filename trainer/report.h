@@ -17,7 +17,8 @@ typedef struct fa_report
 	const json_t *options; /* of the training */
 	const fa_history *history;
 	const fa_scores *scores;
-	const fa_logits *logits; /* the first faces->count are of the faces, in their order */
+	/* The first faces->count are of the faces, in their order; NULL: of an embedding. */
+	const fa_logits *logits;
 	const fa_dataset *faces;
 } fa_report;
 

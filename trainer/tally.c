@@ -8,6 +8,12 @@
 
 #include <math.h>
 
+const char *
+fa_tally_name(int tally)
+{
+	return tally == FA_PERSON ? "person" : fa_heads[tally].name;
+}
+
 double
 fa_head_loss(int head, const fa_loss_options *options, const float *logits, const float *targets,
 			 int count, float *gradients)
@@ -58,15 +64,19 @@ fa_means
 fa_tally_means(const fa_tally *tally, const fa_loss_options losses[FA_HEADS])
 {
 	fa_means means = {.total = 0};
+	bool any = false;
 
-	for (int h = 0; h < FA_HEADS; h++)
+	for (int h = 0; h < FA_TALLIES; h++)
 	{
 		double labels = (double) tally->labels[h];
 
 		means.loss[h] = labels > 0 ? tally->loss[h] / labels : NAN;
 		means.score[h] = labels > 0 ? tally->score[h] / labels * (h == FA_HEAD_AGE ? 1 : 100) : NAN;
 		if (labels > 0)
-			means.total += losses[h].weight * means.loss[h];
+			means.total += (h == FA_PERSON ? 1 : losses[h].weight) * means.loss[h];
+		any |= labels > 0;
 	}
+	if (!any)
+		means.total = NAN;
 	return means;
 }

@@ -1,7 +1,7 @@
 /*
  * tally.h
- *		Loss and score of every head, summed over labelled samples: of training
- *		batches on the way, and of a validation.
+ *		Loss and score of every head, or of the embedding's task, summed over labelled
+ *		samples: of training batches on the way, and of a validation.
  */
 #ifndef FA_TALLY_H
 #define FA_TALLY_H
@@ -9,19 +9,30 @@
 #include "heads.h"
 #include "loss.h"
 
+/* The heads, and after them the persons that an embedding tells apart. */
+enum
+{
+	FA_PERSON = FA_HEADS,
+	FA_TALLIES
+};
+
+/* A head's name, or "person". */
+extern const char *fa_tally_name(int tally);
+
 typedef struct fa_tally
 {
-	double loss[FA_HEADS];  /* without the heads' weights */
-	double score[FA_HEADS]; /* age: years off; other heads: 1 for the right class */
-	int64_t labels[FA_HEADS];
+	double loss[FA_TALLIES]; /* without the heads' weights */
+	/* age: years off; other heads: 1 for the right class; person: for the right triplet */
+	double score[FA_TALLIES];
+	int64_t labels[FA_TALLIES];
 } fa_tally;
 
 /* Means of a tally: NAN where nothing was labelled. */
 typedef struct fa_means
 {
-	double loss[FA_HEADS];
-	double total;           /* weighted sum of the losses of heads that have labels */
-	double score[FA_HEADS]; /* years; per cent right */
+	double loss[FA_TALLIES];
+	double total;             /* weighted sum of the losses of heads that have labels */
+	double score[FA_TALLIES]; /* years; per cent right, of persons in validation: of pairs */
 } fa_means;
 
 /*

@@ -1,6 +1,7 @@
 /*
  * train.c
- *		`faceattr train`: fine-tunes the attribute network on ready chips.
+ *		`faceattr train`: fine-tunes the attribute network on ready chips, or its
+ *		embedding alone on persons.
  *
  * The main thread steps the engine; the loader's threads make batches ahead. The
  * schedule runs over a number of epochs, or over a time: then its progress is the
@@ -17,6 +18,7 @@
 #include "initial.h"
 #include "mixup.h"
 #include "parts.h"
+#include "persons.h"
 #include "report.h"
 #include "train_options.h"
 #include "watch.h"
@@ -49,6 +51,9 @@ typedef struct training
 	fa_loader_options loading, validating;
 	fa_schedule schedule;
 	fa_mixup mixup;
+	fa_persons persons; /* of an embedding's batches */
+	int *batch_persons; /* [batch] */
+	int embedding_size;
 	fa_loss_options losses[FA_HEADS];  /* to train with */
 	fa_loss_options judging[FA_HEADS]; /* to validate with: all classes weigh the same */
 	float *class_weights[FA_HEADS];    /* NULL: not balanced */
@@ -219,6 +224,35 @@ head_loss(training *t, int head, const fa_loaded *made)
 	return loss;
 }
 
+static void
+attribute_losses(training *t, const fa_loaded *made, fa_step_news *news)
+{
+	for (int h = 0; h < FA_HEADS; h++)
+	{
+		news->losses[h] = head_loss(t, h, made);
+		news->total += t->losses[h].weight * news->losses[h];
+		fa_tally_add(&t->progress.tally, h, news->losses[h], t->outputs[1 + h], made->targets[h],
+					 t->o.batch);
+	}
+}
+
+static fa_status
+person_loss(training *t, fa_step_news *news, fa_error *error)
+{
+	int right;
+
+	for (int i = 0; i < t->o.batch; i++)
+		t->batch_persons[i] =
+			t->faces.samples[fa_persons_pick(&t->persons, t->progress.step, i)].person;
+	FA_TRY(fa_triplet_loss(t->outputs[0], t->batch_persons, t->o.batch, t->embedding_size,
+						   t->o.margin, &news->total, t->gradients[0], &right, error));
+	news->losses[FA_PERSON] = news->total;
+	t->progress.tally.loss[FA_PERSON] += news->total * t->o.batch;
+	t->progress.tally.score[FA_PERSON] += right;
+	t->progress.tally.labels[FA_PERSON] += t->o.batch;
+	return FA_OK;
+}
+
 static fa_status
 step(training *t, fa_step_news *news, fa_error *error)
 {
@@ -253,13 +287,10 @@ step(training *t, fa_step_news *news, fa_error *error)
 		FA_TRY(
 			fa_watch_crops(&t->watch, t->progress.step + 1, pixels, t->o.batch, t->o.size, error));
 	FA_TRY(t->interface->forward(t->trainer, &batch, t->outputs, error));
-	for (int h = 0; h < FA_HEADS; h++)
-	{
-		news->losses[h] = head_loss(t, h, made);
-		news->total += t->losses[h].weight * news->losses[h];
-		fa_tally_add(&t->progress.tally, h, news->losses[h], t->outputs[1 + h], made->targets[h],
-					 t->o.batch);
-	}
+	if (t->o.task == FA_TASK_EMBED)
+		FA_TRY(person_loss(t, news, error));
+	else
+		attribute_losses(t, made, news);
 	FA_TRY(t->interface->backward(t->trainer, (const float *const *) t->gradients, error));
 	FA_TRY(t->interface->update(t->trainer, &update, &norm, error));
 	t->progress.step++;
@@ -309,18 +340,20 @@ remove_bests(const training *t, const char *kept)
 static fa_status
 keep_best(const training *t, const fa_epoch *e, fa_weights *weights, fa_error *error)
 {
-	static const char *const formats[FA_HEADS] = {"-age%.2f", "-gender%.1f", "-race%.1f", NULL};
+	static const char *const formats[FA_TALLIES] = {"-age%.2f", "-gender%.1f", "-race%.1f", NULL,
+													"-person%.2f"};
 	const double *score = e->validation.means.score;
 	char path[PATH_LENGTH], name[128], text[64];
 	size_t length;
 
 	snprintf(text, sizeof(text), "%d", t->o.hidden);
-	FA_TRY(fa_weights_set(weights, "hidden", text, error));
+	if (t->o.task != FA_TASK_EMBED)
+		FA_TRY(fa_weights_set(weights, "hidden", text, error));
 	snprintf(text, sizeof(text), "%dx%d", t->o.size, t->o.size);
 	FA_TRY(fa_weights_set(weights, "input", text, error));
 	FA_TRY(fa_weights_set(weights, "network", "mobilenet_v1", error));
 	length = (size_t) snprintf(name, sizeof(name), "best-step%06lld", (long long) e->step);
-	for (int h = 0; h < FA_HEADS; h++)
+	for (int h = 0; h < FA_TALLIES; h++)
 		if (formats[h] != NULL && isfinite(score[h]))
 			length += (size_t) snprintf(name + length, sizeof(name) - length, formats[h], score[h]);
 	snprintf(name + length, sizeof(name) - length, ".safetensors");
@@ -339,7 +372,7 @@ write_report(training *t, const char *what, const fa_scores *scores, const fa_lo
 		.options = t->record,
 		.history = &t->history,
 		.scores = scores,
-		.logits = logits,
+		.logits = t->o.task == FA_TASK_EMBED ? NULL : logits,
 		.faces = &t->validation,
 	};
 
@@ -350,6 +383,9 @@ static fa_status
 run_validation(training *t, const fa_weights *weights, fa_scores *scores, fa_logits *logits,
 			   fa_error *error)
 {
+	if (t->o.task == FA_TASK_EMBED)
+		return fa_validate_embedding(t->interface, t->engine, weights,
+									 (fa_precision) t->o.precision, &t->validating, scores, error);
 	return fa_validate(t->interface, t->engine, weights, t->o.hidden, (fa_precision) t->o.precision,
 					   &t->validating, t->judging, scores, logits, error);
 }
@@ -366,12 +402,16 @@ take_in(training *t, fa_epoch *e, fa_weights *weights, const fa_logits *logits, 
 		return fa_fail(error, FA_INVALID,
 					   "no validation image has the label that --metric chooses by");
 	e->best = e->metric < t->progress.best;
-	fa_watch_say(&t->watch,
-				 "step %lld, %.0f s: validation age %.3f years, gender %.2f %%, race %.2f %%, "
-				 "faces kept %.2f %%, others rejected %.2f %%, loss %.3f, %.3f%s",
-				 (long long) e->step, e->seconds, score[FA_HEAD_AGE], score[FA_HEAD_GENDER],
-				 score[FA_HEAD_RACE], e->validation.face, e->validation.reject,
-				 e->validation.means.total, e->metric, e->best ? " (best)" : "");
+	if (t->o.task == FA_TASK_EMBED)
+		fa_watch_say(&t->watch, "step %lld, %.0f s: validation %.3f %% of pairs told apart%s",
+					 (long long) e->step, e->seconds, score[FA_PERSON], e->best ? " (best)" : "");
+	else
+		fa_watch_say(&t->watch,
+					 "step %lld, %.0f s: validation age %.3f years, gender %.2f %%, race %.2f %%, "
+					 "faces kept %.2f %%, others rejected %.2f %%, loss %.3f, %.3f%s",
+					 (long long) e->step, e->seconds, score[FA_HEAD_AGE], score[FA_HEAD_GENDER],
+					 score[FA_HEAD_RACE], e->validation.face, e->validation.reject,
+					 e->validation.means.total, e->metric, e->best ? " (best)" : "");
 	FA_TRY(fa_watch_validation(&t->watch, e, weights, error));
 	if (e->best)
 		FA_TRY(keep_best(t, e, weights, error));
@@ -552,6 +592,17 @@ allocate(training *t, fa_error *error)
 {
 	size_t largest = 0;
 
+	if (t->o.task == FA_TASK_EMBED)
+	{
+		size_t values = (size_t) t->o.batch * t->embedding_size;
+
+		t->outputs[0] = malloc(values * sizeof(float));
+		t->gradients[0] = malloc(values * sizeof(float));
+		t->batch_persons = malloc((size_t) t->o.batch * sizeof(int));
+		return t->outputs[0] == NULL || t->gradients[0] == NULL || t->batch_persons == NULL
+				   ? fa_no_memory(error, values * sizeof(float))
+				   : FA_OK;
+	}
 	for (int i = 1; i <= FA_HEADS; i++)
 	{
 		size_t bytes = (size_t) t->o.batch * fa_heads[i - 1].classes * sizeof(float);
@@ -590,14 +641,27 @@ start_trainer(training *t, const fa_checkpoint *checkpoint, fa_error *error)
 	return status;
 }
 
+/* The network, and for an embedding the batches of persons that it learns from. */
+static fa_status
+make_net(training *t, fa_error *error)
+{
+	if (t->o.task != FA_TASK_EMBED)
+		return fa_attribute_net(&t->net, t->o.hidden, true, (float) t->o.dropout, error);
+	FA_TRY(fa_persons_open(&t->persons, &t->faces, t->o.batch, fa_loader_steps(&t->loading),
+						   (uint64_t) t->o.seed, error));
+	t->loading.pick = fa_persons_pick;
+	t->loading.pick_argument = &t->persons;
+	return fa_embedding_net(&t->net, true, &t->embedding_size, error);
+}
+
 static fa_status
 prepare(training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
 	FA_TRY(read_data(t, error));
 	FA_TRY(balance(t, error));
-	FA_TRY(allocate(t, error));
 	FA_TRY(t->interface->open(t->o.threads, &t->engine, error));
-	FA_TRY(fa_attribute_net(&t->net, t->o.hidden, true, (float) t->o.dropout, error));
+	FA_TRY(make_net(t, error));
+	FA_TRY(allocate(t, error));
 	FA_TRY(fa_loader_open(&t->loading, t->progress.step, &t->loader, error));
 	fa_watch_say(&t->watch,
 				 "%d faces, %d to validate on, %d and %d negatives; %lld steps an epoch; step %lld",
@@ -652,6 +716,8 @@ clean_up(training *t)
 		free(t->gradients[i]);
 	}
 	free(t->spare);
+	free(t->batch_persons);
+	fa_persons_close(&t->persons);
 	for (int h = 0; h < FA_HEADS; h++)
 		free(t->class_weights[h]);
 	fa_mixup_close(&t->mixup);

@@ -34,10 +34,11 @@ typedef struct row
 	const char *const *choices;
 } row;
 
+static const char *const tasks[] = {"attributes", "embed", NULL};
 static const char *const schedules[] = {"cosine", "step", "constant", NULL};
 static const char *const optimizers[] = {"adamw", "adam", "sgd", NULL};
 static const char *const precisions[] = {"auto", "fp32", "bf16", NULL};
-static const char *const metrics[] = {"total", "age", "gender", "race", NULL};
+static const char *const metrics[] = {"total", "age", "gender", "race", "person", NULL};
 
 /* clang-format off */
 #define ROW(name_, argument_, kind_, member_, group_, doc_, ...) \
@@ -62,8 +63,12 @@ static const row table[] = {
 	ROW("save-every", "MINUTES", REAL, save_minutes, 2,
 		"Write a checkpoint that often (5); 0: after every step", .low = 0, .high = 1e6,
 		.free = true),
+	ROW("task", "NAME", CHOICE, task, 2,
+		"attributes, or embed: faces of one `person` near each other, by triplets (attributes)",
+		.choices = tasks),
 	ROW("metric", "NAME", CHOICE, metric, 2,
-		"What the best weights are best in: total, age, gender or race (total)",
+		"What the best weights are best in: total, age, gender, race or person (total; person for "
+		"--task embed)",
 		.choices = metrics),
 	ROW("patience", "N", WHOLE, patience, 2,
 		"Stop after N validations without a better one; 0: never (0)", .low = 0, .high = 100000),
@@ -112,6 +117,7 @@ static const row table[] = {
 		.high = 1),
 	ROW("weights", "A,G,R,F", NUMBERS, weights, 5, "Of the losses (1,1,1,0.5)", .low = FA_HEADS,
 		.high = FA_HEADS),
+	ROW("margin", "X", REAL, margin, 5, "Of triplets, for --task embed (0.3)", .low = 0, .high = 2),
 	ROW("balance", "X", REAL, balance, 5,
 		"Rare ages, genders and races weigh more: by their frequency to the power of -X (0)",
 		.low = 0, .high = 1),
@@ -206,6 +212,13 @@ parse_option(int key, char *text, struct argp_state *state)
 		return ARGP_ERR_UNKNOWN;
 	if (o->data == NULL || o->validation == NULL || o->output == NULL || o->init == NULL)
 		argp_error(state, "--data, --val, --init and --output are needed");
+	if (o->task == FA_TASK_EMBED && (o->mixup > 0 || o->balance > 0 || o->negatives != NULL))
+		argp_error(state, "--task embed takes no --mixup, --balance and --negatives");
+	if (o->task == FA_TASK_EMBED)
+	{
+		o->metric = FA_METRIC_PERSON;
+		o->head_epochs = 0;
+	}
 	if (o->augmentation != NULL && fa_augment_parse(&o->augment, o->augmentation, &error) != FA_OK)
 		argp_error(state, "--augment: %s", error.message);
 	return 0;
@@ -245,6 +258,7 @@ fa_train_options_parse(fa_train_options *options, int argc, char **argv)
 		.sigma = 2.5,
 		.age_error = 0.1,
 		.smoothing = 0.05,
+		.margin = 0.3,
 		.weights = {FA_HEADS, {1, 1, 1, 0.5}},
 		.augment = fa_augment_defaults,
 		/* the mean landmarks of UTKFace's chips: `faceattr template` */

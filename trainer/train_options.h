@@ -12,6 +12,12 @@
 
 #include <jansson.h>
 
+typedef enum fa_task
+{
+	FA_TASK_ATTRIBUTES,
+	FA_TASK_EMBED
+} fa_task;
+
 typedef struct fa_numbers
 {
 	int count;
@@ -27,7 +33,8 @@ typedef struct fa_train_options
 	int size, batch, hidden, epochs, head_epochs, threads, workers, patience, seed;
 	double minutes, rate, warm_up, step_factor, sgd_momentum, weight_decay, clip, ema, dropout;
 	double momentum, sigma, age_error, smoothing, balance, mixup;
-	int schedule, optimizer, precision, metric; /* of the enumerations */
+	double margin;
+	int task, schedule, optimizer, precision, metric; /* of the enumerations */
 	fa_numbers milestones, weights, landmark_template;
 	bool resume;
 

@@ -5,6 +5,7 @@
 #include "validate.h"
 
 #include "../src/nn/fold.h"
+#include "persons.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,6 +16,14 @@ fa_attribute_net(fa_net *net, int hidden, bool training, float dropout, fa_error
 {
 	return fa_net_mobilenet_v1(net, fa_heads, FA_HEADS, hidden, training, training ? dropout : 0,
 							   error);
+}
+
+fa_status
+fa_embedding_net(fa_net *net, bool training, int *size, fa_error *error)
+{
+	FA_TRY(fa_net_mobilenet_v1(net, NULL, 0, 0, training, 0, error));
+	*size = net->ops[net->outputs[0].op].channels;
+	return FA_OK;
 }
 
 void
@@ -172,6 +181,90 @@ fa_validate(const fa_engine_interface *interface, fa_engine *engine, const fa_we
 	return status;
 }
 
+/* All embeddings, in the order of the faces: [count, size]. */
+static fa_status
+collect_embeddings(const fa_engine_interface *interface, fa_model *model, fa_loader *loader,
+				   int size, float *embeddings, fa_error *error)
+{
+	const fa_loaded *loaded;
+
+	for (;;)
+	{
+		fa_batch batch;
+
+		FA_TRY(fa_loader_next(loader, &loaded, error));
+		if (loaded == NULL)
+			return FA_OK;
+		batch = (fa_batch){loaded->count, loaded->size, loaded->size, loaded->pixels};
+		FA_TRY(interface->run(model, &batch, (float *const[]){embeddings}, NULL, error));
+		embeddings += (size_t) loaded->count * size;
+	}
+}
+
+static fa_status
+verify(const fa_dataset *faces, const float *embeddings, int size, uint64_t seed, fa_scores *scores,
+	   fa_error *error)
+{
+	int *persons = malloc((size_t) faces->count * sizeof(int));
+	fa_status status;
+
+	if (persons == NULL)
+		return fa_no_memory(error, (size_t) faces->count * sizeof(int));
+	for (int i = 0; i < faces->count; i++)
+		persons[i] = faces->samples[i].person;
+	scores->means = fa_tally_means(&(fa_tally){.labels = {0}}, NULL);
+	scores->face = scores->reject = NAN;
+	status = fa_verification_accuracy(embeddings, persons, faces->count, size, seed,
+									  &scores->means.score[FA_PERSON], error);
+	free(persons);
+	return status;
+}
+
+fa_status
+fa_validate_embedding(const fa_engine_interface *interface, fa_engine *engine,
+					  const fa_weights *weights, fa_precision precision,
+					  const fa_loader_options *options, fa_scores *scores, fa_error *error)
+{
+	fa_loader_options o = *options;
+	fa_net training, use = {0};
+	fa_weights folded = {0};
+	fa_model *model = NULL;
+	fa_loader *loader = NULL;
+	float *embeddings = NULL;
+	int size;
+	fa_status status;
+
+	o.shuffle = false;
+	o.batch = 16;
+	o.augment = fa_augment_none;
+	o.negatives = NULL;
+	FA_TRY(fa_embedding_net(&training, true, &size, error));
+	status = fa_embedding_net(&use, false, &size, error);
+	if (status == FA_OK)
+		status = fa_fold_batch_norm(&training, weights, &use, &folded, error);
+	if (status == FA_OK)
+		status = interface->load(engine, &use, &folded, precision, &model, error);
+	if (status == FA_OK)
+		status = fa_loader_open(&o, 0, &loader, error);
+	if (status == FA_OK)
+	{
+		embeddings = malloc((size_t) o.faces->count * size * sizeof(float));
+		status = embeddings == NULL
+					 ? fa_no_memory(error, (size_t) o.faces->count * size * sizeof(float))
+					 : collect_embeddings(interface, model, loader, size, embeddings, error);
+	}
+	if (status == FA_OK)
+		status = verify(o.faces, embeddings, size, o.seed, scores, error);
+	free(embeddings);
+	fa_loader_close(loader);
+	if (model != NULL)
+		interface->unload(model);
+	fa_weights_free(&folded);
+	fa_net_free(&training);
+	fa_net_free(&use);
+	return status;
+}
+
 double
 fa_metric_value(const fa_scores *scores, fa_metric metric)
 {
@@ -187,6 +280,8 @@ fa_metric_value(const fa_scores *scores, fa_metric metric)
 			return gender;
 		case FA_METRIC_RACE:
 			return race;
+		case FA_METRIC_PERSON:
+			return 100 - score[FA_PERSON];
 		case FA_METRIC_TOTAL:
 			break;
 	}

@@ -13,13 +13,16 @@
 /* Output 0 of these networks is the embedding, output 1 + h head h. */
 extern fa_status fa_attribute_net(fa_net *net, int hidden, bool training, float dropout,
 								  fa_error *error);
+/* The same without heads; *size: of the embedding. */
+extern fa_status fa_embedding_net(fa_net *net, bool training, int *size, fa_error *error);
 
 typedef enum fa_metric
 {
 	FA_METRIC_TOTAL, /* a year, five points of gender and ten of race weigh the same */
 	FA_METRIC_AGE,
 	FA_METRIC_GENDER,
-	FA_METRIC_RACE
+	FA_METRIC_RACE,
+	FA_METRIC_PERSON
 } fa_metric;
 
 typedef struct fa_scores
@@ -56,6 +59,15 @@ extern fa_status fa_validate(const fa_engine_interface *interface, fa_engine *en
 							 const fa_loader_options *options,
 							 const fa_loss_options losses[FA_HEADS], fa_scores *scores,
 							 fa_logits *logits, fa_error *error);
+
+/*
+ * The same for an embedding: scores->means.score[FA_PERSON] is the verification accuracy
+ * (persons.h) over options->faces.
+ */
+extern fa_status fa_validate_embedding(const fa_engine_interface *interface, fa_engine *engine,
+									   const fa_weights *weights, fa_precision precision,
+									   const fa_loader_options *options, fa_scores *scores,
+									   fa_error *error);
 
 /* Lower is better. NAN where no sample has the label that it takes. */
 extern double fa_metric_value(const fa_scores *scores, fa_metric metric);

@@ -16,8 +16,9 @@
 #define CROPS 8
 #define BAR 30 /* characters */
 
-static const char *const score_tags[FA_HEADS] = {"metric/age_mae", "metric/gender_accuracy",
-												 "metric/race_accuracy", "metric/face_accuracy"};
+static const char *const score_tags[FA_TALLIES] = {"metric/age_mae", "metric/gender_accuracy",
+												   "metric/race_accuracy", "metric/face_accuracy",
+												   "metric/person_accuracy"};
 
 fa_status
 fa_watch_open(fa_watch *watch, const char *folder, bool resume, int64_t step, fa_error *error)
@@ -32,7 +33,8 @@ fa_watch_open(fa_watch *watch, const char *folder, bool resume, int64_t step, fa
 	if (watch->log == NULL)
 		return fa_fail(error, FA_IO, "%s: %s", path, strerror(errno));
 	if (!resume)
-		fputs("step\tseconds\tepoch\trate\tage\tgender\trace\tface\tgradient\tspeed\n", watch->log);
+		fputs("step\tseconds\tepoch\trate\tage\tgender\trace\tface\tperson\tgradient\tspeed\n",
+			  watch->log);
 	snprintf(path, sizeof(path), "%s/tensorboard", folder);
 	if (mkdir(path, 0777) != 0 && errno != EEXIST)
 		return fa_fail(error, FA_IO, "%s: %s", path, strerror(errno));
@@ -80,12 +82,11 @@ draw_bar(const fa_watch *watch, const fa_step_news *news)
 	if (isfinite(news->left))
 		snprintf(left, sizeof(left), "%d:%02d:%02d", (int) (news->left / 3600),
 				 (int) (news->left / 60) % 60, (int) fmod(news->left, 60));
-	fprintf(stderr,
-			"\r\033[K[%s] epoch %.2f  age %.3f gender %.3f race %.3f face %.3f  rate %.2g  "
-			"%.0f img/s  %s left",
-			bar, news->epoch, watch->losses[FA_HEAD_AGE], watch->losses[FA_HEAD_GENDER],
-			watch->losses[FA_HEAD_RACE], watch->losses[FA_HEAD_FACE], news->rate, watch->speed,
-			left);
+	fprintf(stderr, "\r\033[K[%s] epoch %.2f ", bar, news->epoch);
+	for (int h = 0; h < FA_TALLIES; h++)
+		if (watch->losses[h] > 0)
+			fprintf(stderr, " %s %.3f", fa_tally_name(h), watch->losses[h]);
+	fprintf(stderr, "  rate %.2g  %.0f img/s  %s left", news->rate, watch->speed, left);
 }
 
 static double
@@ -98,16 +99,17 @@ fa_status
 fa_watch_step(fa_watch *watch, const fa_step_news *news, fa_error *error)
 {
 	watch->speed = follow(watch->speed, news->images / news->took);
-	for (int h = 0; h < FA_HEADS; h++)
+	for (int h = 0; h < FA_TALLIES; h++)
 		watch->losses[h] = follow(watch->losses[h], news->losses[h]);
 	if (isatty(STDERR_FILENO))
 		draw_bar(watch, news);
 	if (news->step % EVERY != 0)
 		return FA_OK;
-	fprintf(watch->log, "%lld\t%.1f\t%.3f\t%.3g\t%.4f\t%.4f\t%.4f\t%.4f\t%.3f\t%.1f\n",
-			(long long) news->step, news->seconds, news->epoch, news->rate,
-			watch->losses[FA_HEAD_AGE], watch->losses[FA_HEAD_GENDER], watch->losses[FA_HEAD_RACE],
-			watch->losses[FA_HEAD_FACE], news->norm, watch->speed);
+	fprintf(watch->log, "%lld\t%.1f\t%.3f\t%.3g", (long long) news->step, news->seconds,
+			news->epoch, news->rate);
+	for (int h = 0; h < FA_TALLIES; h++)
+		fprintf(watch->log, "\t%.4f", watch->losses[h]);
+	fprintf(watch->log, "\t%.3f\t%.1f\n", news->norm, watch->speed);
 	fflush(watch->log);
 	FA_TRY(fa_board_scalar(watch->training, "step/learning_rate", news->step, news->rate, error));
 	FA_TRY(fa_board_scalar(watch->training, "step/gradient_norm", news->step, news->norm, error));
@@ -122,9 +124,9 @@ write_means(fa_board *board, int64_t step, const fa_means *means, fa_error *erro
 	char tag[FA_NAME_LENGTH + 8];
 
 	FA_TRY(fa_board_scalar(board, "loss/total", step, means->total, error));
-	for (int h = 0; h < FA_HEADS; h++)
+	for (int h = 0; h < FA_TALLIES; h++)
 	{
-		snprintf(tag, sizeof(tag), "loss/%.63s", fa_heads[h].name);
+		snprintf(tag, sizeof(tag), "loss/%.63s", fa_tally_name(h));
 		FA_TRY(fa_board_scalar(board, tag, step, means->loss[h], error));
 		FA_TRY(fa_board_scalar(board, score_tags[h], step, means->score[h], error));
 	}

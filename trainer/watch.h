@@ -15,8 +15,8 @@
 typedef struct fa_watch
 {
 	FILE *log;
-	fa_board *training, *validation; /* two runs, so that TensorBoard draws both in one chart */
-	double losses[FA_HEADS], speed;  /* running means; 0 before the first step */
+	fa_board *training, *validation;  /* two runs, so that TensorBoard draws both in one chart */
+	double losses[FA_TALLIES], speed; /* running means; 0 before the first step */
 } fa_watch;
 
 /* What a step is shown with. */
@@ -28,7 +28,7 @@ typedef struct fa_step_news
 	double seconds;  /* spent training */
 	double left;     /* seconds, or NAN */
 	double rate;     /* learning rate */
-	double losses[FA_HEADS];
+	double losses[FA_TALLIES];
 	double total; /* weighted */
 	double norm;  /* of the gradient */
 	double took;  /* seconds of the step */

@@ -18,27 +18,29 @@ def load(run):
 
 
 def same(events, tag, key):
-    """A scalar must have, at every step of the history, the value that is there."""
-    found = {e.step: e.value for e in events.Scalars(tag)}
-    assert len(found) == len(events.Scalars(tag)), (tag, 'a step comes twice')
-    expected = {row['step']: key(row) for row in history}
-    assert found.keys() == expected.keys(), (tag, found, expected)
-    for step, value in expected.items():
-        assert math.isclose(found[step], value, rel_tol=1e-6, abs_tol=1e-9), (tag, step, found, expected)
+    """A scalar must have, at every step of the history that has a value, that value."""
+    expected = {row['step']: key(row) for row in history if key(row) is not None}
+    found = events.Scalars(tag) if tag in events.Tags()['scalars'] else []
+    assert [e.step for e in found] == sorted(expected), (tag, found, expected)
+    for e in found:
+        assert math.isclose(e.value, expected[e.step], rel_tol=1e-6, abs_tol=1e-9), (tag, found, expected)
+    return len(found)
 
 
 training, validation = load('training'), load('validation')
+scores = {'age': 'age_mae', 'gender': 'gender_accuracy', 'race': 'race_accuracy', 'person': 'person_accuracy'}
+compared = 0
 for name, events in ('training', training), ('validation', validation):
-    same(events, 'loss/total', lambda row: row[name]['total'])
-    for head in 'age', 'gender', 'race', 'face':
-        same(events, 'loss/' + head, lambda row: row[name]['loss'][head])
-    same(events, 'metric/age_mae', lambda row: row[name]['score']['age'])
-    same(events, 'metric/gender_accuracy', lambda row: row[name]['score']['gender'])
-    same(events, 'metric/race_accuracy', lambda row: row[name]['score']['race'])
-same(training, 'learning_rate', lambda row: row['rate'])
+    compared += same(events, 'loss/total', lambda row: row[name]['total'])
+    for head in 'age', 'gender', 'race', 'face', 'person':
+        compared += same(events, 'loss/' + head, lambda row: row[name]['loss'][head])
+    for head, tag in scores.items():
+        compared += same(events, 'metric/' + tag, lambda row: row[name]['score'][head])
+compared += same(training, 'learning_rate', lambda row: row['rate'])
+assert compared >= 4 * len(history), compared
 
 histograms = training.Tags()['histograms']
-assert 'conv1.weight' in histograms and 'age.bias' in histograms, histograms
+assert 'conv1.weight' in histograms, histograms
 for tag in histograms:
     events = training.Histograms(tag)
     assert [e.step for e in events] == [row['step'] for row in history], (tag, events)
