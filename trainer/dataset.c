@@ -76,7 +76,8 @@ add_sample(fa_dataset *dataset, int *capacity, const char *name, fa_error *error
 		*capacity = grown;
 	}
 	sample = &dataset->samples[dataset->count];
-	*sample = (fa_sample){.age = FA_NO_LABEL, .gender = FA_NO_LABEL, .race = FA_NO_LABEL};
+	*sample = (fa_sample){
+		.age = FA_NO_LABEL, .gender = FA_NO_LABEL, .race = FA_NO_LABEL, .person = FA_NO_LABEL};
 	sample->file = strdup(name);
 	if (sample->file == NULL)
 		return fa_no_memory(error, strlen(name) + 1);
@@ -269,6 +270,7 @@ typedef enum column
 	COLUMN_AGE,
 	COLUMN_GENDER,
 	COLUMN_RACE,
+	COLUMN_PERSON,
 	COLUMNS
 } column;
 
@@ -276,8 +278,11 @@ static const struct
 {
 	const char *name;
 	double maximum;
-} columns[COLUMNS] = {
-	{"file", 0}, {"age", FA_MAX_AGE}, {"gender", FA_GENDERS - 1}, {"race", FA_RACES - 1}};
+} columns[COLUMNS] = {{"file", 0},
+					  {"age", FA_MAX_AGE},
+					  {"gender", FA_GENDERS - 1},
+					  {"race", FA_RACES - 1},
+					  {"person", INT32_MAX}};
 
 /* position[c]: where column c is in a line, or -1. */
 static fa_status
@@ -301,9 +306,11 @@ parse_header(char *line, int position[COLUMNS], const char *path, fa_error *erro
 	}
 	if (position[COLUMN_FILE] < 0)
 		return fa_fail(error, FA_INVALID, "%s, line 1: there is no column \"file\"", path);
-	if (position[COLUMN_AGE] < 0 && position[COLUMN_GENDER] < 0 && position[COLUMN_RACE] < 0)
+	if (position[COLUMN_AGE] < 0 && position[COLUMN_GENDER] < 0 && position[COLUMN_RACE] < 0 &&
+		position[COLUMN_PERSON] < 0)
 		return fa_fail(error, FA_INVALID,
-					   "%s, line 1: there is no column \"age\", \"gender\" or \"race\"", path);
+					   "%s, line 1: there is no column \"age\", \"gender\", \"race\" or \"person\"",
+					   path);
 	return FA_OK;
 }
 
@@ -341,6 +348,7 @@ parse_line(fa_dataset *dataset, bool *seen, char *line, const int position[COLUM
 	sample->age = (float) labels[COLUMN_AGE];
 	sample->gender = (int) labels[COLUMN_GENDER];
 	sample->race = (int) labels[COLUMN_RACE];
+	sample->person = (int) labels[COLUMN_PERSON];
 	return FA_OK;
 }
 

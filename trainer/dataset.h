@@ -24,6 +24,7 @@ typedef struct fa_sample
 	size_t length;
 	float age;        /* years, or FA_NO_LABEL */
 	int gender, race; /* class, or FA_NO_LABEL */
+	int person;       /* any number from 0 on, or FA_NO_LABEL */
 } fa_sample;
 
 typedef struct fa_dataset
@@ -42,7 +43,7 @@ extern fa_status fa_dataset_read(fa_dataset *dataset, const char *path,
 
 /*
  * Sets the labels from a table. Its first line names the columns: `file` and
- * any of `age`, `gender` and `race`, in any order; others are ignored. An empty
+ * any of `age`, `gender`, `race` and `person`, in any order; others are ignored. An empty
  * or missing value is no label; an image without a line keeps none. FA_INVALID
  * with the line's number for a value out of range, an unknown or repeated file.
  */
