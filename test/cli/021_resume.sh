@@ -59,7 +59,7 @@ for epochs in 0 3 4 9; do
 	ok "killed after epoch $epochs" test $? -eq 137
 	resume=--resume
 done
-ok 'it is no mistake to forget --resume' sh -c "! $(echo $train) --output $dir/broken"
+ok 'without --resume it is not touched' sh -c "! $(echo $train) --output $dir/broken"
 ok 'resumed to its end' $train --output "$dir/broken" --resume
 ok 'without a warning' sh -c "! grep -q warning $dir/broken/log.tsv"
 ok 'the same weights, average and moments' same_tensors "$dir/whole/last.safetensors" "$dir/broken/last.safetensors"

@@ -93,13 +93,15 @@ static char *
 read_whole(const char *path)
 {
 	uint8_t *bytes;
+	char *text;
 	size_t length;
 	fa_error error;
 
 	assert_int_equal(fa_read_file(path, &bytes, &length, &error), FA_OK);
-	bytes = realloc(bytes, length + 1);
-	bytes[length] = 0;
-	return (char *) bytes;
+	text = calloc(length + 1, 1);
+	memcpy(text, bytes, length);
+	free(bytes);
+	return text;
 }
 
 static void
