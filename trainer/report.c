@@ -415,21 +415,30 @@ static void
 summary(FILE *to, const fa_report *r)
 {
 	const fa_scores *s = r->scores;
+	const struct
+	{
+		const char *name, *format;
+		double value;
+	} figures[] = {
+		{"loss", "%.4f", s->means.total},
+		{"pairs told apart", "%.2f %%", s->means.score[FA_PERSON]},
+		{"age error, years", "%.3f", s->means.score[FA_HEAD_AGE]},
+		{"gender right", "%.2f %%", s->means.score[FA_HEAD_GENDER]},
+		{"race right", "%.2f %%", s->means.score[FA_HEAD_RACE]},
+		{"faces kept", "%.2f %%", s->face},
+		{"others rejected", "%.2f %%", s->reject},
+	};
 
 	fputs("<h1>faceattr: report of a training</h1>\n<p>Figures, but for the curves, are of ", to);
 	fa_markup_text(to, r->what);
-	fprintf(to, ", on %d faces to validate on.</p>\n", r->faces->count);
-	fputs("<table><tr><th>loss</th><th>pairs told apart</th><th>age error, years</th><th>gender "
-		  "right</th>"
-		  "<th>race right</th><th>faces kept</th><th>others rejected</th></tr><tr>",
-		  to);
-	cell(to, "%.4f", s->means.total);
-	cell(to, "%.2f %%", s->means.score[FA_PERSON]);
-	cell(to, "%.3f", s->means.score[FA_HEAD_AGE]);
-	cell(to, "%.2f %%", s->means.score[FA_HEAD_GENDER]);
-	cell(to, "%.2f %%", s->means.score[FA_HEAD_RACE]);
-	cell(to, "%.2f %%", s->face);
-	cell(to, "%.2f %%", s->reject);
+	fprintf(to, ", on %d faces to validate on.</p>\n<table><tr>", r->faces->count);
+	for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++)
+		if (isfinite(figures[i].value))
+			fprintf(to, "<th>%s</th>", figures[i].name);
+	fputs("</tr><tr>", to);
+	for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++)
+		if (isfinite(figures[i].value))
+			cell(to, figures[i].format, figures[i].value);
 	fputs("</tr></table>\n", to);
 }
 

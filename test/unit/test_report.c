@@ -127,7 +127,8 @@ figures_and_pictures(void **state)
 		{.step = 10, .epoch = 1, .rate = 0.1, .training.total = 3, .validation.means.total = 2.5},
 		{.step = 20, .epoch = 2, .rate = 0.05, .training.total = 2, .validation.means.total = NAN}};
 	fa_history history = {epochs, 2};
-	fa_scores scores = {.means = {.total = 1.5, .score = {2.375, 66.5, 75, NAN}}, .reject = NAN};
+	fa_scores scores = {.means = {.total = 1.5, .score = {2.375, 66.5, 75, NAN, NAN}},
+						.reject = NAN};
 	json_t *options = json_pack("{s:s, s:n, s:f}", "data", "<script>alert('x')</script>", "labels",
 								"rate", 0.0004);
 	fa_report report = {"the <best>", options, &history, &scores, &logits, &faces};
@@ -162,6 +163,7 @@ figures_and_pictures(void **state)
 	assert_null(strstr(html, "https:"));
 	check_contains(html, "&lt;script&gt;alert(&#39;x&#39;)");
 	check_contains(html, "the &lt;best&gt;");
+	assert_null(strstr(html, "pairs told apart"));
 	check_contains(html, "<td>2.375</td><td>66.50 %</td><td>75.00 %</td>");
 
 	/* of two men one is seen as a woman; of two Whites one as an Indian */
