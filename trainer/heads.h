@@ -19,6 +19,8 @@ enum
 };
 
 #define FA_AGE_CLASSES 101
+#define FA_GENDERS 2
+#define FA_RACES 5
 
 extern const fa_head fa_heads[FA_HEADS];
 /* Names of the classes; NULL where they are the numbers from 0. */

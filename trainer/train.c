@@ -12,6 +12,7 @@
 #include "checkpoint.h"
 #include "loss.h"
 #include "restore.h"
+#include "source.h"
 #include "validate.h"
 
 #include <argp.h>
@@ -30,6 +31,7 @@ typedef struct options
 {
 	const char *data, *labels, *validation, *validation_labels;
 	const char *negatives, *negative_validation, *detector, *init, *output;
+	fa_source_options source;
 	double negative_share;
 	int size, batch, hidden, epochs, head_epochs, threads, workers, checkpoint_minutes;
 	double minutes, rate, head_rate, warm_up, weight_decay, clip, ema, dropout, momentum;
@@ -239,9 +241,15 @@ parse_option(int key, char *text, struct argp_state *state)
 			else
 				argp_error(state, "--precision is auto, fp32 or bf16");
 			return 0;
+		case ARGP_KEY_INIT:
+			state->child_inputs[0] = &o->source;
+			return 0;
 		case ARGP_KEY_END:
-			if (o->data == NULL || o->validation == NULL || o->output == NULL || o->init == NULL)
-				argp_error(state, "--data, --val, --init and --output are needed");
+			if (o->output == NULL || o->init == NULL)
+				argp_error(state, "--init and --output are needed");
+			if (o->source.query == NULL ? o->data == NULL || o->validation == NULL
+										: o->data != NULL || o->validation != NULL)
+				argp_error(state, "either --data and --val are needed, or --query");
 			return 0;
 		default:
 			return ARGP_ERR_UNKNOWN;
@@ -572,6 +580,8 @@ run(training *t, fa_error *error)
 {
 	int64_t per_epoch = fa_loader_steps(&t->loading);
 	double mean[FA_HEADS] = {0}, speed = 0, saved = now();
+	const char *first_damaged;
+	int damaged;
 
 	while (!finished(t) && !signalled)
 	{
@@ -602,8 +612,44 @@ run(training *t, fa_error *error)
 		}
 	}
 	FA_TRY(save(t, error));
+	damaged = fa_loader_damaged(t->loader, &first_damaged);
+	if (damaged > 0)
+		say(t, "%d times an image could not be decoded, first %s", damaged, first_damaged);
 	if (signalled)
 		say(t, "stopped at step %lld; --resume goes on", (long long) t->progress.step);
+	return FA_OK;
+}
+
+static bool
+is_signalled(void *argument)
+{
+	(void) argument;
+	return signalled;
+}
+
+static fa_status
+read_faces(training *t, fa_error *error)
+{
+	const options *o = &t->o;
+	const fa_interrupt interrupt = {is_signalled, NULL};
+	fa_training_source source = {
+		.data = o->data,
+		.labels = o->labels,
+		.validation = o->validation,
+		.validation_labels = o->validation_labels,
+		.output = o->output,
+		.crops = {.weights = o->detector, .precision = o->precision, .size = o->size},
+		.threads = o->threads + o->workers,
+		.seed = o->seed,
+		.resume = o->resume,
+		.interrupt = &interrupt,
+	};
+
+	memcpy(source.crops.landmark_template, o->landmark_template, sizeof(o->landmark_template));
+	FA_TRY(fa_source_read(&o->source, &source, &t->faces, &t->validation, error));
+	if (t->faces.sets.genders.count != FA_GENDERS || t->faces.sets.races.count != FA_RACES)
+		return fa_fail(error, FA_UNSUPPORTED, "the heads are of %d genders and %d races",
+					   FA_GENDERS, FA_RACES);
 	return FA_OK;
 }
 
@@ -616,8 +662,7 @@ prepare(training *t, fa_error *error)
 	char path[4096];
 	fa_status status;
 
-	FA_TRY(fa_dataset_read_labelled(&t->faces, o->data, o->labels, error));
-	FA_TRY(fa_dataset_read_labelled(&t->validation, o->validation, o->validation_labels, error));
+	FA_TRY(read_faces(t, error));
 	FA_TRY(fa_negatives_read(&t->negatives, o->negatives, o->detector, o->threads, o->precision,
 							 landmarks, 0.3f, 4, o->seed, error));
 	/* to validate on: just what would be reported */
@@ -702,11 +747,10 @@ clean_up(training *t)
 int
 faceattr_train(int argc, char **argv)
 {
+	static const struct argp_child children[] = {{&fa_training_source_argp, 0, NULL, 0}, {0}};
 	static const struct argp parser = {
-		argp_options, parse_option,
-		NULL,         "Fine-tunes the attribute network on labelled face chips.",
-		NULL,         NULL,
-		NULL};
+		argp_options, parse_option, NULL, "Fine-tunes the attribute network on labelled faces.",
+		children,     NULL,         NULL};
 	training t = {
 		.o =
 			{
@@ -771,5 +815,5 @@ faceattr_train(int argc, char **argv)
 		fprintf(stderr, "faceattr: %s%s%s\n", error.message, error.detail[0] ? ": " : "",
 				error.detail);
 	clean_up(&t);
-	return status != FA_OK ? 1 : signalled ? 130 : 0;
+	return signalled ? 130 : status != FA_OK ? 1 : 0;
 }
