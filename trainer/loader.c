@@ -209,7 +209,8 @@ work(void *argument)
 	{
 		int64_t batch;
 		int place;
-		fa_error error = {.status = FA_OK};
+		fa_error error;
+		fa_status status;
 
 		while (!loader->stop && loader->next_batch >= loader->taken + AHEAD)
 			pthread_cond_wait(&loader->room, &loader->lock);
@@ -229,9 +230,9 @@ work(void *argument)
 			loader->next_image = 0;
 		}
 		pthread_mutex_unlock(&loader->lock);
-		make_image(loader, batch, place, &error);
+		status = make_image(loader, batch, place, &error);
 		pthread_mutex_lock(&loader->lock);
-		if (error.status != FA_OK && loader->error.status == FA_OK)
+		if (status != FA_OK && loader->error.status == FA_OK)
 			loader->error = error;
 		loader->ring[batch % AHEAD].done++;
 		pthread_cond_signal(&loader->ready);

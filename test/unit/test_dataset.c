@@ -311,8 +311,8 @@ a_cache_gives_back_what_it_got(void **state)
 	fa_dataset_free(&d);
 	assert_int_equal(fa_crop_cache_open(in_directory("good.crops"), "SELECT 2", &d, &error),
 					 FA_INVALID);
-	assert_int_equal(
-		fa_dataset_read_labelled(&d, in_directory("good.crops"), NULL, NULL, &error), FA_OK);
+	assert_int_equal(fa_dataset_read_labelled(&d, in_directory("good.crops"), NULL, NULL, &error),
+					 FA_OK);
 	fa_dataset_free(&d);
 }
 
