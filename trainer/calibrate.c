@@ -275,7 +275,9 @@ fold(const char *path, fa_weights *folded, int *hidden, int *size, fa_error *err
 	input = fa_weights_get(&given, "input");
 	*hidden = width == NULL ? 0 : atoi(width);
 	*size = input == NULL ? 224 : atoi(input);
-	status = fa_attribute_net(&training, *hidden, true, 0, error);
+	status = fa_heads_read(&given, error);
+	if (status == FA_OK)
+		status = fa_attribute_net(&training, *hidden, true, 0, error);
 	if (status == FA_OK)
 		status = fa_attribute_net(&use, *hidden, false, 0, error);
 	if (status == FA_OK)
@@ -305,7 +307,7 @@ calibrate(const options *o, fa_error *error)
 		return fa_fail(error, FA_INVALID, "--template takes ten numbers");
 	status = fold(o->init, &weights, &hidden, &loading.size, error);
 	if (status == FA_OK)
-		status = fa_dataset_read_labelled(&faces, o->validation, o->labels, NULL, error);
+		status = fa_dataset_read_labelled(&faces, o->validation, o->labels, fa_heads_sets(), error);
 	if (status == FA_OK)
 		status =
 			fa_negatives_read(&negatives, o->negatives, o->detector, 1, FA_PRECISION_AUTO,

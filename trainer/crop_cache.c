@@ -8,8 +8,6 @@
 #define _GNU_SOURCE
 #include "crop_cache.h"
 
-#include "../src/face/face.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -175,16 +173,6 @@ compare_entries(const void *left, const void *right)
 	return a->number < b->number ? -1 : a->number > b->number;
 }
 
-static json_t *
-names_to_json(const fa_labels *labels)
-{
-	json_t *names = json_array();
-
-	for (int i = 0; i < labels->count; i++)
-		json_array_append_new(names, json_string(labels->names[i]));
-	return names;
-}
-
 static fa_status
 write_end(fa_crop_cache *cache, fa_label_reader *reader, const fa_label_sets *sets,
 		  const char *origin, fa_error *error)
@@ -199,10 +187,9 @@ write_end(fa_crop_cache *cache, fa_label_reader *reader, const fa_label_sets *se
 		fa_label_reader_apply(reader, &cache->entries[i].label);
 	if (cache->count > 0)
 		qsort(cache->entries, cache->count, sizeof(entry), compare_entries);
-	json = json_pack("{s:o, s:o, s:s, s:I, s:s}", "genders", names_to_json(&sets->genders), "races",
-					 names_to_json(&sets->races), "origin", origin, "unusable",
-					 (json_int_t) (reader != NULL ? reader->unusable : 0), "first_unusable",
-					 reader != NULL ? reader->first_unusable : "");
+	json = json_pack("{s:o, s:s, s:I, s:s}", "labels", fa_label_sets_to_json(sets), "origin",
+					 origin, "unusable", (json_int_t) (reader != NULL ? reader->unusable : 0),
+					 "first_unusable", reader != NULL ? reader->first_unusable : "");
 	text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	if (text == NULL)
@@ -253,23 +240,6 @@ damaged(const char *path, const char *what, fa_error *error)
 }
 
 static fa_status
-names_from_json(const json_t *json, fa_labels *labels, fa_error *error)
-{
-	size_t count = json_array_size(json);
-	char *names[FA_MAX_CLASSES];
-
-	if (count > FA_MAX_CLASSES)
-		return fa_fail(error, FA_DAMAGED, "there are too many labels");
-	for (size_t i = 0; i < count; i++)
-	{
-		names[i] = (char *) json_string_value(json_array_get(json, i));
-		if (names[i] == NULL)
-			return fa_fail(error, FA_DAMAGED, "a label is no text");
-	}
-	return fa_labels_copy(&(fa_labels){names, (int) count}, labels, error);
-}
-
-static fa_status
 read_text(const char *path, const uint8_t *text, size_t length, const char *origin,
 		  fa_dataset *dataset, fa_error *error)
 {
@@ -287,9 +257,7 @@ read_text(const char *path, const uint8_t *text, size_t length, const char *orig
 		status = fa_detail(error, "Remove the file, or train without --resume.");
 	}
 	else
-		status = names_from_json(json_object_get(json, "genders"), &dataset->sets.genders, error);
-	if (status == FA_OK)
-		status = names_from_json(json_object_get(json, "races"), &dataset->sets.races, error);
+		status = fa_label_sets_from_json(json_object_get(json, "labels"), &dataset->sets, error);
 	dataset->unusable = json_integer_value(json_object_get(json, "unusable"));
 	snprintf(dataset->first_unusable, sizeof(dataset->first_unusable), "%s",
 			 unusable != NULL ? unusable : "");

@@ -206,7 +206,7 @@ add_cell(void *argument, fa_group group, const fa_figures *figures, fa_error *er
 	(void) error;
 	json_object_set_new(json, "race", json_string(c->sets->races.names[group.race]));
 	json_object_set_new(json, "gender", json_string(c->sets->genders.names[group.gender]));
-	json_object_set_new(json, "decade", json_integer(10 * group.decade));
+	json_object_set_new(json, "decade", json_integer(10 * (json_int_t) group.decade));
 	json_array_append_new(c->array, json);
 	return FA_OK;
 }

@@ -4,6 +4,8 @@
  */
 #include "label_reader.h"
 
+#include "../src/face/face.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,14 +21,65 @@ fa_label_sets_free(fa_label_sets *sets)
 fa_status
 fa_label_sets_copy(const fa_label_sets *from, fa_label_sets *to, fa_error *error)
 {
+	fa_status status;
+
 	*to = (fa_label_sets){0};
 	FA_TRY(fa_labels_copy(&from->genders, &to->genders, error));
-	if (fa_labels_copy(&from->races, &to->races, error) != FA_OK)
-	{
+	status = fa_labels_copy(&from->races, &to->races, error);
+	if (status != FA_OK)
 		fa_label_sets_free(to);
-		return error->status;
+	return status;
+}
+
+static json_t *
+names_to_json(const fa_labels *labels)
+{
+	json_t *names = json_array();
+
+	for (int i = 0; i < labels->count; i++)
+		if (json_array_append_new(names, json_string(labels->names[i])) != 0)
+		{
+			json_decref(names);
+			return NULL;
+		}
+	return names;
+}
+
+json_t *
+fa_label_sets_to_json(const fa_label_sets *sets)
+{
+	return json_pack("{s:o, s:o}", "gender", names_to_json(&sets->genders), "race",
+					 names_to_json(&sets->races));
+}
+
+static fa_status
+names_from_json(const json_t *json, fa_labels *labels, fa_error *error)
+{
+	size_t count = json_array_size(json);
+	char *names[FA_MAX_CLASSES];
+
+	if (count > FA_MAX_CLASSES)
+		return fa_fail(error, FA_DAMAGED, "there are too many labels");
+	for (size_t i = 0; i < count; i++)
+	{
+		names[i] = (char *) json_string_value(json_array_get(json, i));
+		if (names[i] == NULL)
+			return fa_fail(error, FA_DAMAGED, "a label is no text");
 	}
-	return FA_OK;
+	return fa_labels_copy(&(fa_labels){names, (int) count}, labels, error);
+}
+
+fa_status
+fa_label_sets_from_json(const json_t *json, fa_label_sets *sets, fa_error *error)
+{
+	fa_status status;
+
+	*sets = (fa_label_sets){0};
+	FA_TRY(names_from_json(json_object_get(json, "gender"), &sets->genders, error));
+	status = names_from_json(json_object_get(json, "race"), &sets->races, error);
+	if (status != FA_OK)
+		fa_label_sets_free(sets);
+	return status;
 }
 
 static void

@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *gender_names[] = {"male", "female"};
-static char *race_names[] = {"White", "Black", "Asian", "Indian", "Other"};
+char *fa_usual_gender_names[] = {"male", "female"};
+char *fa_usual_race_names[] = {"White", "Black", "Asian", "Indian", "Other"};
 
-const fa_labels fa_usual_genders = {gender_names, 2};
-const fa_labels fa_usual_races = {race_names, 5};
+const fa_labels fa_usual_genders = {fa_usual_gender_names, 2};
+const fa_labels fa_usual_races = {fa_usual_race_names, 5};
 
 /* --- Ages ------------------------------------------------------------------------ */
 

@@ -57,8 +57,9 @@ typedef struct fa_labels
 	int count;
 } fa_labels;
 
-extern const fa_labels fa_usual_genders; /* male, female: UTKFace's 0 and 1 */
-extern const fa_labels fa_usual_races;   /* White, Black, Asian, Indian, Other: 0 ... 4 */
+/* UTKFace's: male, female; White, Black, Asian, Indian, Other */
+extern char *fa_usual_gender_names[2], *fa_usual_race_names[5];
+extern const fa_labels fa_usual_genders, fa_usual_races;
 
 extern fa_status fa_labels_copy(const fa_labels *from, fa_labels *to, fa_error *error);
 extern void fa_labels_free(fa_labels *labels);

@@ -289,7 +289,7 @@ fa_loader_open(const fa_loader_options *options, int64_t first, fa_loader **load
 		fa_loaded *loaded = &opened->ring[i].loaded;
 
 		loaded->pixels = malloc(pixels);
-		loaded->targets[0] = malloc(FA_HEADS * options->batch * sizeof(float));
+		loaded->targets[0] = malloc((size_t) FA_HEADS * options->batch * sizeof(float));
 		if (loaded->pixels == NULL || loaded->targets[0] == NULL)
 			status = fa_no_memory(error, pixels);
 		for (int h = 1; h < FA_HEADS && status == FA_OK; h++)

@@ -519,6 +519,8 @@ validate(training *t, fa_error *error)
 		if (status == FA_OK)
 			status = fa_weights_set(&weights, "network", "mobilenet_v1", error);
 		if (status == FA_OK)
+			status = fa_heads_write(&weights, error);
+		if (status == FA_OK)
 			status = fa_weights_write(
 				&weights, output_path(t, "best.safetensors", path, sizeof(path)), FA_F32, error);
 	}
@@ -647,10 +649,7 @@ read_faces(training *t, fa_error *error)
 
 	memcpy(source.crops.landmark_template, o->landmark_template, sizeof(o->landmark_template));
 	FA_TRY(fa_source_read(&o->source, &source, &t->faces, &t->validation, error));
-	if (t->faces.sets.genders.count != FA_GENDERS || t->faces.sets.races.count != FA_RACES)
-		return fa_fail(error, FA_UNSUPPORTED, "the heads are of %d genders and %d races",
-					   FA_GENDERS, FA_RACES);
-	return FA_OK;
+	return fa_heads_set(&t->faces.sets, error);
 }
 
 static fa_status

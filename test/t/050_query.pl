@@ -177,8 +177,10 @@ my $init = "$ENV{FACEATTR_SHARED}/pretrained/mobilenet_v1_vggface2.safetensors";
 SKIP:
 {
 	skip 'no pretrained weights', 1 if !-f $init;
-	my $dir = temporary_path('training');
-	my @train = ('train', '--init', $init, '--output', $dir, '--size', '64', '--batch', '4', '--hidden', '8',
+	my ($dir, $runs) = (temporary_path('training'), 0);
+	# a training begins in a folder of its own, and goes on in the last one's
+	my $fresh = sub { $dir = temporary_path('training') . ++$runs; return ('--output', $dir) };
+	my @train = ('train', '--init', $init, '--size', '64', '--batch', '4', '--hidden', '8',
 		'--precision', 'fp32', '--threads', '1', '--rate', '1e-3', '--head-epochs', '0', '--detector', $ENV{FACEATTR_WEIGHTS});
 	my @share = ('--val-share', '0.4');
 	my @query = (@train, @share, '--dsn', $dsn, '--query');
@@ -190,7 +192,7 @@ SKIP:
 		FROM photos p, generate_series(1, 8) n WHERE name IN ('portrait.jpg', 'grey.jpg', 'tilted.png');
 		INSERT INTO faces SELECT 200 + id, image, 20, NULL, NULL, 100 FROM photos WHERE name IN ('sheet.jpg', 'cat.jpg');
 		INSERT INTO faces VALUES (300, 'bad', 1, NULL, NULL, 101)});
-	($status, $out, $error) = faceattr(@query, 'SELECT * FROM faces ORDER BY id', '--epochs', '1');
+	($status, $out, $error) = faceattr(@query, 'SELECT * FROM faces ORDER BY id', '--epochs', '1', $fresh->());
 	is($status, 0, 'train from a query') or diag $error;
 	like($error, qr/27 images: \d+ faces to train on, \d+ to validate on; left out: 1 bad images, \d photos without a face, [12] with several/,
 		'what was left out is counted');
@@ -204,22 +206,64 @@ SKIP:
 	# resumed from the cache: neither table nor server is needed
 	query('DROP TABLE faces');
 	($status, $out, $error) = faceattr(@train, @share, '--dsn', 'host=/nowhere', '--query', 'SELECT * FROM faces ORDER BY id',
-		'--epochs', '2', '--resume');
+		'--epochs', '2', '--resume', '--output', $dir);
 	is($status, 0, 'resume without the table') or diag $error;
 	like($error, qr/$for_training faces, $for_validation to validate on/, 'on the same faces');
-	($status, $out, $error) = faceattr(@train, '--dsn', $dsn, '--query', 'SELECT 1', '--epochs', '3', '--resume');
+	($status, $out, $error) = faceattr(@train, '--dsn', $dsn, '--query', 'SELECT 1', '--epochs', '3', '--resume', '--output', $dir);
 	isnt($status, 0, 'resume with another query: an error');
 	like($error, qr/made from another query/, 'that says so');
-	($status, $out, $error) = faceattr(@train, '--data', "$dir/train.crops", '--val', "$dir/val.crops", '--epochs', '1');
+	my $caches = $dir;
+	($status, $out, $error) = faceattr(@train, '--data', "$caches/train.crops", '--val', "$caches/val.crops", '--epochs', '1', $fresh->());
 	is($status, 0, 'the caches are data, too') or diag $error;
-	($status, $out, $error) = faceattr('evaluate', '--json', '--crops', '--data', "$dir/val.crops");
+	($status, $out, $error) = faceattr('evaluate', '--json', '--crops', '--data', "$caches/val.crops");
 	is($status, 0, 'to evaluate on as well') or diag $error;
 	is(decode_json($out)->{count}, $for_validation, 'all of it');
+
+	# The middle of a cached crop is what the network sees of the photo: the shipped model says the same.
+	query(q{CREATE TABLE portraits AS SELECT n AS id, image, 0 AS age, n AS person
+		FROM photos, generate_series(1, 8) n WHERE name IN ('portrait.jpg', 'close-up.jpg')});
+	my @large = @query;
+	s/^64$/224/ for @large;
+	($status, $out, $error) = faceattr(@large, 'SELECT * FROM portraits', '--epochs', '1', $fresh->());
+	is($status, 0, 'crops of the size that is in use') or diag $error;
+	($status, $out, $error) = faceattr('evaluate', '--json', '--crops', '--data', "$dir/train.crops");
+	is($status, 0, 'and the shipped model on them') or diag $error;
+	my $of_crops = decode_json($out)->{age_mae};
+	my $of_photos = query('SELECT avg(f.age) FROM portraits, face_attributes(image) f');
+	cmp_ok(abs($of_crops - $of_photos), '<', 1, "its ages of crops are those of photos: $of_crops, $of_photos");
+
+	# other sets of labels: FairFace's races, from the query to the model file
+	my $fair = q{SELECT n AS id, image, int4range(10 * (n % 3), 10 * (n % 3) + 10) AS age, n % 2 AS gender, (ARRAY['East Asian', 'Indian', 'Black',
+		'White', 'Middle Eastern', 'Latino_Hispanic', 'Southeast Asian'])[n % 7 + 1] AS race FROM photos, generate_series(1, 28) n WHERE name = 'grey.jpg'};
+	($status, $out, $error) = faceattr(@query, $fair, '--crops', '--epochs', '1', $fresh->());
+	is($status, 0, 'train seven races') or diag $error;
+	($status, $out, $error) = faceattr('calibrate', '--init', "$dir/best.safetensors", '--val', "$dir/val.crops", '--output', "$dir/model.safetensors",
+		'--detector', $ENV{FACEATTR_WEIGHTS}, '--template', '0.2948,0.2920,0.6840,0.2893,0.4963,0.5161,0.3226,0.6818,0.6642,0.6791');
+	is($status, 0, 'calibrate them') or diag $error;
+	($f, $said) = figures($fair, '--model', "$dir/model.safetensors", '--crops');
+	is(join(',', sort keys %{ $f->{race} }), 'Black,East Asian,Indian,Latino_Hispanic,Middle Eastern,Southeast Asian,White', 'evaluate them');
+	unlike($said, qr/does not know/, 'the model knows them all');
+	($f, $said) = figures($fair, '--crops');
+	like($said, qr/the model does not know the race "East Asian"/, 'the shipped one does not');
+
+	# a directory of photos, labelled by a table
+	my $photos = temporary_path('photos');
+	mkdir $photos or die $!;
+	for my $i (1 .. 4)
+	{
+		write_image("photos/$_$i.jpg", slurp_file(photo_path("$_.jpg"))) for 'grey', 'close-up';
+	}
+	write_image('photos/all.jpg', slurp_file(photo_path('sheet.jpg')));
+	write_image('photos.tsv', join "\n", "file\tage\tgender", map { ("grey$_.jpg\t30-39\tmale", "close-up$_.jpg\t20\tFemale") } 1 .. 4);
+	($status, $out, $error) = faceattr(@train, '--data', $photos, '--val', $photos, '--photos', '--epochs', '1', $fresh->());
+	is($status, 0, 'train on a directory of photos') or diag $error;
+	like($error, qr/9 images: 8 faces to train on, 0 to validate on; left out: 0 bad images, 0 photos without a face, 1 with several/,
+		'detected and aligned');
 
 	# ready chips; the transaction is over when training begins
 	query('CREATE TABLE chips AS SELECT id * 10 + n AS key, image, n AS age FROM photos, generate_series(1, 4) n');
 	my ($out, $error) = ('', '');
-	my $run = IPC::Run::start([ 'faceattr', @query, 'SELECT key, image, age FROM chips', '--crops', '--epochs', '100000' ],
+	my $run = IPC::Run::start([ 'faceattr', @query, 'SELECT key, image, age FROM chips', '--crops', '--epochs', '100000', $fresh->() ],
 		'>', \$out, '2>', \$error);
 	$run->pump_nb until $error =~ /steps an epoch/ || !$run->pumpable;
 	like($error, qr/28 images: \d+ faces to train on/, 'chips are taken as they are');
@@ -229,11 +273,11 @@ SKIP:
 	is($run->result(0), 130, 'an interrupt ends it');
 
 	query('INSERT INTO chips SELECT 1000 + n, image, n FROM photos, generate_series(1, 20) n');
-	($status, $out, $error) = faceattr(@query, 'SELECT image, age FROM chips', '--crops', '--cache-size', '1');
+	($status, $out, $error) = faceattr(@query, 'SELECT image, age FROM chips', '--crops', '--cache-size', '1', $fresh->());
 	is($status, 1, 'a cache that is too small: an error');
 	like($error, qr/cache of crops is full: It holds \d+ faces and at most 1 MB/, 'with the numbers');
 	ok(!-e "$dir/train.crops.part", 'nothing half is left');
-	cancels('train', 'SELECT image, 1 AS age FROM photos, pg_sleep(600)', @train);
+	cancels('train', 'SELECT image, 1 AS age FROM photos, pg_sleep(600)', @train, $fresh->());
 }
 
 done_testing();

@@ -341,7 +341,7 @@ a_full_cache_says_so(void **state)
 static void
 a_damaged_cache(void **state)
 {
-	char *bytes = malloc(1 << 16);
+	uint8_t *bytes = malloc(1 << 16);
 	uint64_t seed = 5;
 	size_t length;
 	FILE *file;
@@ -356,9 +356,9 @@ a_damaged_cache(void **state)
 	for (int i = 0; i < 3000; i++)
 	{
 		size_t at = random_u32(&seed) % length, kept = i < (int) length ? (size_t) i : length;
-		char was = bytes[at];
+		uint8_t was = bytes[at];
 
-		bytes[at] = i < (int) length ? was : (char) random_u32(&seed);
+		bytes[at] = i < (int) length ? was : (uint8_t) random_u32(&seed);
 		file = fopen(in_directory("hurt.crops"), "wb");
 		fwrite(bytes, 1, kept, file);
 		fclose(file);
