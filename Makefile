@@ -29,11 +29,13 @@ CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WA
 	$(shell pkg-config --cflags freetype2 2>/dev/null)
 PQ_CFLAGS = $(shell pkg-config --cflags libpq 2>/dev/null)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
-TRAINER_LIBS = -larchive -lpq $(CORE_LIBS)
+TRAINER_LIBS = -larchive -lpq -lprotobuf-c $(CORE_LIBS)
 
 CORE = $(BUILD)/libfaceattr.a
 # the companion program without its main(), for its tests
 TRAINER = $(BUILD)/libtrainer.a
+# what includes the messages of trainer/event.proto
+TRAINER_EVENTS = $(BUILD)/trainer/tensorboard.o $(BUILD)/test/unit/test_tensorboard.o
 UNIT_TESTS = $(UNIT_SOURCES:%.c=$(BUILD)/%)
 BENCHES = $(BENCH_SOURCES:%.c=$(BUILD)/%)
 
@@ -84,7 +86,19 @@ $(CORE): $(CORE_SOURCES:%.c=$(BUILD)/%.o)
 	@rm -f $@
 	@ar rcs $@ $^
 
-$(TRAINER): $(patsubst %.c,$(BUILD)/%.o,$(filter-out trainer/main.c,$(TRAINER_SOURCES)))
+# TensorBoard's messages, from their description
+$(BUILD)/trainer/event.pb-c.c $(BUILD)/trainer/event.pb-c.h &: trainer/event.proto
+	@mkdir -p $(@D)
+	@echo '  PROTOC $@'
+	@protoc-c --c_out=$(BUILD)/trainer --proto_path=trainer event.proto
+
+$(BUILD)/trainer/event.pb-c.o: $(BUILD)/trainer/event.pb-c.c
+	@$(CC) $(CORE_CFLAGS) -c -o $@ $<
+
+$(TRAINER_EVENTS): $(BUILD)/trainer/event.pb-c.h
+$(TRAINER_EVENTS): CORE_CFLAGS += -I$(BUILD)/trainer
+
+$(TRAINER): $(BUILD)/trainer/event.pb-c.o $(patsubst %.c,$(BUILD)/%.o,$(filter-out trainer/main.c,$(TRAINER_SOURCES)))
 	@rm -f $@
 	@ar rcs $@ $^
 
@@ -132,8 +146,8 @@ fuzz: fuzzers
 
 PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
 PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev \
-	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev postgresql-$(PG_MAJOR) \
-	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
+	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler \
+	postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 deps:
@@ -173,11 +187,12 @@ format:
 LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(UNIT_SOURCES) \
 	$(UNIT_HELPERS) $(FUZZ_SOURCES)
 
-lint:
+lint: $(BUILD)/trainer/event.pb-c.h
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
-		-isystem $$($(PG_CONFIG) --includedir-server) $(shell pkg-config --cflags freetype2 2>/dev/null) $(PQ_CFLAGS)
+		-isystem $$($(PG_CONFIG) --includedir-server) -isystem $(BUILD)/trainer \
+		$(shell pkg-config --cflags freetype2 2>/dev/null) $(PQ_CFLAGS)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint FORCE

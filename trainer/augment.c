@@ -11,6 +11,7 @@
 #include "../src/vision/warp.h"
 #include "paint.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,57 @@ const fa_augment_options fa_augment_street = {
 	.cap = 0.2,
 };
 const fa_augment_options fa_augment_none = {0};
+
+/* clang-format off */
+#define AT(member) {#member, offsetof(fa_augment_options, member)}
+/* clang-format on */
+static const struct
+{
+	const char *name;
+	size_t offset;
+} members[] = {
+	AT(strength), AT(flip),  AT(shift), AT(scale),   AT(rotate),   AT(far),    AT(colour),
+	AT(grey),     AT(gamma), AT(blur),  AT(small),   AT(smallest), AT(jpeg),   AT(noise),
+	AT(erase),    AT(turn),  AT(mask),  AT(glasses), AT(cap),      AT(street),
+};
+#undef AT
+
+static fa_status
+set_member(fa_augment_options *options, const char *text, fa_error *error)
+{
+	const char *value = strchr(text, '=');
+	double number;
+
+	if (!fa_parse_numbers(value == NULL ? text : value + 1, &number, 1) || number < 0)
+		return fa_fail(error, FA_INVALID, "\"%s\" holds no number from 0 on", text);
+	if (value == NULL)
+	{
+		options->strength = number;
+		return FA_OK;
+	}
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+		if (strncmp(members[i].name, text, (size_t) (value - text)) == 0 &&
+			members[i].name[value - text] == '\0')
+		{
+			memcpy((char *) options + members[i].offset, &number, sizeof(number));
+			return FA_OK;
+		}
+	return fa_fail(error, FA_INVALID, "there is no augmentation \"%.*s\"", (int) (value - text),
+				   text);
+}
+
+fa_status
+fa_augment_parse(fa_augment_options *options, const char *text, fa_error *error)
+{
+	char *copy = strdup(text), *next = NULL;
+	fa_status status = copy == NULL ? fa_no_memory(error, strlen(text)) : FA_OK;
+
+	for (char *part = copy == NULL ? NULL : strtok_r(copy, ",", &next);
+		 part != NULL && status == FA_OK; part = strtok_r(NULL, ",", &next))
+		status = set_member(options, part, error);
+	free(copy);
+	return status;
+}
 
 /* From the output square of the given size to source pixels. */
 static fa_affine
@@ -209,7 +261,7 @@ blur(fa_image *image, double sigma, fa_error *error)
 		memset(out, 0, row * sizeof(float));
 		for (int k = 0; k <= 2 * radius; k++)
 			for (size_t i = 0; i < row; i++)
-				out[i] += kernel[k] * padded[i + 3 * k];
+				out[i] += kernel[k] * padded[i + 3 * (size_t) k];
 	}
 	for (int y = 0; status == FA_OK && y < height; y++)
 	{

@@ -43,6 +43,9 @@ extern const fa_augment_options fa_augment_defaults;
 extern const fa_augment_options fa_augment_street;
 extern const fa_augment_options fa_augment_none;
 
+/* "0.5", a strength, or "rotate=15,jpeg=0": members by name, from 0 on. FA_INVALID. */
+extern fa_status fa_augment_parse(fa_augment_options *options, const char *text, fa_error *error);
+
 /*
  * Fills out (size x size x 3 bytes) with source's frame, augmented: the centre
  * 1 / zoom of the square that source is stretched to, where the five landmarks

@@ -93,6 +93,8 @@ choose(const fa_loader *loader, int64_t batch, int place, fa_random *random)
 
 		return index < o->faces->count ? (int) index : (int) (o->faces->count - 1 - index);
 	}
+	if (o->pick != NULL)
+		return o->pick(o->pick_argument, batch, place);
 	if (place < faces)
 		return (int) fa_permute(fa_random_seed(o->seed, (uint64_t) epoch, UINT64_MAX).state,
 								(uint32_t) o->faces->count, (uint32_t) (within * faces + place));

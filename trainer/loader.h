@@ -27,6 +27,9 @@ typedef struct fa_loader_options
 	 */
 	bool shuffle;
 	double negative_share;
+	/* With shuffle: which sample comes at a place of a batch; NULL: as said above. */
+	int (*pick)(const void *argument, int64_t batch, int place);
+	const void *pick_argument;
 	int batch, size; /* images, pixels of a side */
 	int workers;
 	fa_augment_options augment;

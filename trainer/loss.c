@@ -46,22 +46,32 @@ cross_entropy(const float *logits, int classes, const float *target, float *prob
 	return loss;
 }
 
+static float
+sample_weight(const fa_loss_options *options, float value)
+{
+	return options->class_weights == NULL ? 1 : options->class_weights[(int) value];
+}
+
 double
 fa_loss_categories(const fa_loss_options *options, const float *logits, int classes,
 				   const float *targets, int count, float *gradients)
 {
-	float target[MAX_CLASSES], probabilities[MAX_CLASSES], scale = options->weight / count;
+	float target[MAX_CLASSES], probabilities[MAX_CLASSES];
 	double sum = 0;
 
 	memset(gradients, 0, sizeof(float) * count * classes);
 	for (int n = 0; n < count; n++, logits += classes, gradients += classes)
 	{
+		float weight, scale;
+
 		if (targets[n] < 0)
 			continue;
+		weight = sample_weight(options, targets[n]);
+		scale = weight * options->weight / count;
 		for (int i = 0; i < classes; i++)
 			target[i] = options->smoothing / classes;
 		target[(int) targets[n]] += 1 - options->smoothing;
-		sum += cross_entropy(logits, classes, target, probabilities, gradients);
+		sum += weight * cross_entropy(logits, classes, target, probabilities, gradients);
 		for (int i = 0; i < classes; i++)
 			gradients[i] *= scale;
 	}
@@ -93,22 +103,24 @@ double
 fa_loss_ordinal(const fa_loss_options *options, const float *logits, int classes,
 				const float *targets, int count, float *gradients)
 {
-	float target[MAX_CLASSES], probabilities[MAX_CLASSES], scale = options->weight / count;
+	float target[MAX_CLASSES], probabilities[MAX_CLASSES];
 	double sum = 0;
 
 	memset(gradients, 0, sizeof(float) * count * classes);
 	for (int n = 0; n < count; n++, logits += classes, gradients += classes)
 	{
-		float value = fminf(targets[n], classes - 1), expected, distance, slope;
+		float value = fminf(targets[n], classes - 1), expected, distance, slope, weight, scale;
 
 		if (targets[n] < 0)
 			continue;
+		weight = sample_weight(options, value);
+		scale = weight * options->weight / count;
 		soft_label(value, options->sigma, classes, target);
-		sum += cross_entropy(logits, classes, target, probabilities, gradients);
+		sum += weight * cross_entropy(logits, classes, target, probabilities, gradients);
 		expected = fa_expected_class(probabilities, classes);
 		distance = expected - value;
 		slope = fmaxf(-1, fminf(1, distance));
-		sum += options->expectation *
+		sum += weight * options->expectation *
 			   (fabsf(distance) < 1 ? distance * distance / 2 : fabsf(distance) - 0.5);
 		/* d expected / d logit i = p_i (i - expected) */
 		for (int i = 0; i < classes; i++)

@@ -17,6 +17,8 @@ typedef struct fa_loss_options
 	 * (Girshick 2015) of the expected class is added.
 	 */
 	float sigma, expectation;
+	/* What a sample's label makes it weigh: [classes], or NULL: 1. */
+	const float *class_weights;
 } fa_loss_options;
 
 extern float fa_expected_class(const float *probabilities, int classes);

@@ -18,17 +18,10 @@ enum
 {
 	OPT_DSN = 1024,
 	OPT_QUERY,
-	OPT_VAL_QUERY,
-	OPT_VAL_SHARE,
 	OPT_CROPS,
-	OPT_PHOTOS,
-	OPT_CACHE,
-	OPT_CACHE_SIZE,
 	OPT_GENDER_LABELS,
 	OPT_RACE_LABELS
 };
-
-#define DEFAULT_CACHE_MB 16384
 
 /* --- Options --------------------------------------------------------------------- */
 
@@ -42,16 +35,6 @@ static const struct argp_option options[] = {
 	{"gender-labels", OPT_GENDER_LABELS, "A,B,...", 0,
 	 "Names of the classes (as the data have them)", 8},
 	{"race-labels", OPT_RACE_LABELS, "A,B,...", 0, "The same of race", 8},
-	{0}};
-
-static const struct argp_option training_options[] = {
-	{"photos", OPT_PHOTOS, 0, 0,
-	 "The data's images are whole photos: faces are detected and aligned", 8},
-	{"val-query", OPT_VAL_QUERY, "SQL", 0, "Rows to validate on", 8},
-	{"val-share", OPT_VAL_SHARE, "X", 0, "Without them: share of the query's rows held back (0.1)",
-	 8},
-	{"cache", OPT_CACHE, "DIR", 0, "Where the crops are kept (the output's directory)", 8},
-	{"cache-size", OPT_CACHE_SIZE, "MB", 0, "Most that they may take (16384)", 8},
 	{0}};
 
 static error_t
@@ -79,60 +62,13 @@ parse(int key, char *text, struct argp_state *state)
 		case ARGP_KEY_END:
 			if (o->connection != NULL && o->query == NULL)
 				argp_error(state, "--dsn is for --query");
-			if (o->crops && o->photos)
-				argp_error(state, "--crops and --photos exclude each other");
 			return 0;
 		default:
 			return ARGP_ERR_UNKNOWN;
 	}
 }
 
-static error_t
-parse_training(int key, char *text, struct argp_state *state)
-{
-	fa_source_options *o = state->input;
-	double number;
-
-	switch (key)
-	{
-		case ARGP_KEY_INIT:
-			o->validation_share = 0.1;
-			o->cache_limit = (uint64_t) DEFAULT_CACHE_MB << 20;
-			state->child_inputs[0] = o;
-			return 0;
-		case OPT_PHOTOS:
-			o->photos = true;
-			return 0;
-		case OPT_VAL_QUERY:
-			o->validation_query = text;
-			return 0;
-		case OPT_VAL_SHARE:
-			if (!fa_parse_numbers(text, &o->validation_share, 1) || o->validation_share <= 0 ||
-				o->validation_share >= 1)
-				argp_error(state, "%s is no share between 0 and 1", text);
-			return 0;
-		case OPT_CACHE:
-			o->cache = text;
-			return 0;
-		case OPT_CACHE_SIZE:
-			if (!fa_parse_numbers(text, &number, 1) || number < 1 || number > 1e9)
-				argp_error(state, "%s is no number of megabytes", text);
-			o->cache_limit = (uint64_t) (number * (1 << 20));
-			return 0;
-		case ARGP_KEY_END:
-			if (o->validation_query != NULL && o->query == NULL)
-				argp_error(state, "--val-query needs --query");
-			return 0;
-		default:
-			return ARGP_ERR_UNKNOWN;
-	}
-}
-
-static const struct argp_child training_children[] = {{&fa_source_argp, 0, NULL, 0}, {0}};
 const struct argp fa_source_argp = {options, parse, NULL, NULL, NULL, NULL, NULL};
-const struct argp fa_training_source_argp = {training_options,  parse_training, NULL, NULL,
-											 training_children, NULL,           NULL};
-
 fa_status
 fa_source_sets(const fa_source_options *o, fa_label_sets *sets, fa_error *error)
 {
@@ -314,7 +250,8 @@ run_pass(pass *p, char *const paths[FA_CROP_TARGETS], const char *origin,
 	p->hold_back = paths[TRAINING] != NULL && paths[VALIDATION] != NULL;
 	for (int i = 0; i < FA_CROP_TARGETS && status == FA_OK; i++)
 		if (paths[i] != NULL)
-			status = fa_crop_cache_create(paths[i], p->o->cache_limit, &caches[i], error);
+			status = fa_crop_cache_create(paths[i], (uint64_t) (p->o->cache_megabytes * (1 << 20)),
+										  &caches[i], error);
 	if (status == FA_OK)
 		status = fill(p, caches, origin, given, sets, error);
 	for (int i = 0; i < FA_CROP_TARGETS; i++)

@@ -17,16 +17,14 @@ typedef struct fa_source_options
 	const char *query, *validation_query;
 	double validation_share; /* of the query's rows, where there is no query of its own */
 	const char *cache;       /* directory of the caches of crops; NULL: the output's */
-	uint64_t cache_limit;    /* bytes */
-	bool crops;              /* images are ready chips */
+	double cache_megabytes;
+	bool crops;  /* images are ready chips */
 	bool photos; /* images are whole photos; neither: archives hold chips, tables photos */
 	const char *genders, *races; /* names of the classes; NULL: as the data have them */
 } fa_source_options;
 
-/* A child for argp: --dsn, --query, --crops, --photos, --gender-labels and --race-labels. */
+/* A child for argp: --dsn, --query, --crops, --gender-labels and --race-labels. */
 extern const struct argp fa_source_argp;
-/* The same with what training needs: --val-query, --val-share, --cache and --cache-size. */
-extern const struct argp fa_training_source_argp;
 
 /* The sets that the options give, to be freed. */
 extern fa_status fa_source_sets(const fa_source_options *options, fa_label_sets *sets,

@@ -8,18 +8,27 @@
 
 #include "../src/nn/engine.h"
 #include "loader.h"
+#include "tally.h"
 
 /* Output 0 of these networks is the embedding, output 1 + h head h. */
 extern fa_status fa_attribute_net(fa_net *net, int hidden, bool training, float dropout,
 								  fa_error *error);
+/* The same without heads; *size: of the embedding. */
+extern fa_status fa_embedding_net(fa_net *net, bool training, int *size, fa_error *error);
+
+typedef enum fa_metric
+{
+	FA_METRIC_TOTAL, /* a year, five points of gender and ten of race weigh the same */
+	FA_METRIC_AGE,
+	FA_METRIC_GENDER,
+	FA_METRIC_RACE,
+	FA_METRIC_PERSON
+} fa_metric;
 
 typedef struct fa_scores
 {
-	int faces, negatives;
-	double age_error;    /* years, mean absolute */
-	double gender, race; /* per cent right */
+	fa_means means;
 	double face, reject; /* per cent of faces taken for faces, of negatives not */
-	double total;        /* one figure to choose by, lower is better */
 } fa_scores;
 
 /* Logits and labels of a whole data set; all arrays are owned: fa_logits_free. */
@@ -40,9 +49,27 @@ extern fa_status fa_logits_collect(const fa_engine_interface *interface, fa_engi
 								   fa_error *error);
 extern void fa_logits_free(fa_logits *logits);
 
-/* weights: of the training form. */
+/*
+ * weights: of the training form; losses: as in training, the heads' weights included.
+ * *logits receives the outputs, in the order of the faces and then the negatives, and
+ * is the caller's; NULL: not wanted.
+ */
 extern fa_status fa_validate(const fa_engine_interface *interface, fa_engine *engine,
 							 const fa_weights *weights, int hidden, fa_precision precision,
-							 const fa_loader_options *options, fa_scores *scores, fa_error *error);
+							 const fa_loader_options *options,
+							 const fa_loss_options losses[FA_HEADS], fa_scores *scores,
+							 fa_logits *logits, fa_error *error);
+
+/*
+ * The same for an embedding: scores->means.score[FA_PERSON] is the verification accuracy
+ * (persons.h) over options->faces.
+ */
+extern fa_status fa_validate_embedding(const fa_engine_interface *interface, fa_engine *engine,
+									   const fa_weights *weights, fa_precision precision,
+									   const fa_loader_options *options, fa_scores *scores,
+									   fa_error *error);
+
+/* Lower is better. NAN where no sample has the label that it takes. */
+extern double fa_metric_value(const fa_scores *scores, fa_metric metric);
 
 #endif

@@ -9,6 +9,7 @@
  * gradient, and batch norm's, is taken in place.
  */
 #include "cpu.h"
+#include "optimizer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -331,6 +332,7 @@ open_trainer(fa_trainer *t, const fa_net *net, const fa_weights *weights,
 	for (int i = 0; i < n; i++)
 		t->rates[i] = options->rates == NULL ? 1.0f : options->rates[i];
 	t->options.rates = NULL;
+	t->passes = options->first_pass;
 	FA_TRY(fa_net_shapes(net, options->height, options->width, t->shapes, error));
 	FA_TRY(make_blocks(t, error));
 	FA_TRY(make_tensors(t, error));
@@ -701,47 +703,6 @@ fa_cpu_backward(fa_trainer *t, const float *const *gradients, fa_error *error)
 
 /* ---- Update ------------------------------------------------------------------------ */
 
-__attribute__((optimize("O3", "fast-math"))) static double
-sum_of_squares(const float *values, size_t count)
-{
-	double total = 0;
-
-#pragma omp parallel for reduction(+ : total) schedule(static)
-	for (size_t i = 0; i < count; i += 4096)
-	{
-		size_t end = i + 4096 < count ? i + 4096 : count;
-		float sum = 0;
-
-		for (size_t k = i; k < end; k++)
-			sum += values[k] * values[k];
-		total += sum;
-	}
-	return total;
-}
-
-__attribute__((optimize("O3"))) static void
-adam_w(const fa_trainer *t, const fa_update *u, const fa_parameter *p, size_t offset, float scale)
-{
-	float *w = t->states[FA_STATE_WEIGHTS] + offset, *m = t->states[FA_STATE_MOMENT1] + offset;
-	float *v = t->states[FA_STATE_MOMENT2] + offset;
-	const float *g = t->states[FA_STATE_GRADIENTS] + offset;
-	float rate = u->learning_rate * t->rates[p->op];
-	float decay = p->decay ? rate * u->weight_decay : 0.0f;
-	float correction1 = (float) (1.0 - pow(u->beta1, (double) u->step));
-	float correction2 = (float) (1.0 - pow(u->beta2, (double) u->step));
-
-#pragma omp parallel for simd schedule(static)
-	for (size_t i = 0; i < p->count; i++)
-	{
-		float gradient = g[i] * scale;
-
-		m[i] = u->beta1 * m[i] + (1.0f - u->beta1) * gradient;
-		v[i] = u->beta2 * v[i] + (1.0f - u->beta2) * gradient * gradient;
-		w[i] -=
-			decay * w[i] + rate * (m[i] / correction1) / (sqrtf(v[i] / correction2) + u->epsilon);
-	}
-}
-
 fa_status
 fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_error *error)
 {
@@ -751,7 +712,7 @@ fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_e
 	if (update->step < 1)
 		return fa_fail(error, FA_INVALID, "steps count from 1");
 	fa_cpu_use_threads(t->engine);
-	squares = sum_of_squares(t->states[FA_STATE_GRADIENTS], t->block_count);
+	squares = fa_sum_of_squares(t->states[FA_STATE_GRADIENTS], t->block_count);
 	norm = *gradient_norm = (float) sqrt(squares);
 	if (!(squares < INFINITY)) /* one bad batch must not end the training */
 		return FA_OK;
@@ -761,8 +722,13 @@ fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_e
 	{
 		const fa_parameter *p = &t->parameters[i];
 
+		size_t at = t->offsets[i];
+
 		if (p->trainable && t->trains[p->op])
-			adam_w(t, update, p, t->offsets[i], scale);
+			fa_optimize(update, update->learning_rate * t->rates[p->op], p->decay, scale,
+						t->states[FA_STATE_WEIGHTS] + at, t->states[FA_STATE_MOMENT1] + at,
+						t->states[FA_STATE_MOMENT2] + at, t->states[FA_STATE_GRADIENTS] + at,
+						p->count);
 	}
 	if (update->ema_decay > 0)
 	{

@@ -50,22 +50,32 @@ typedef struct fa_trainer_options
 	float momentum;     /* of the running statistics: new = (1 - m) old + m batch; 0.01 say */
 	const float *rates; /* per operation: learning-rate factor, 0 freezes; NULL: all 1 */
 	uint64_t seed;      /* of dropout */
+	/* Forward passes made before, of a training that goes on: dropout goes on with them. */
+	uint64_t first_pass;
 } fa_trainer_options;
 
-/* One step of AdamW (Loshchilov, Hutter 2019) on all parameters, and of their moving average. */
+typedef enum fa_optimizer
+{
+	FA_OPTIMIZER_ADAMW, /* Loshchilov, Hutter 2019 */
+	FA_OPTIMIZER_ADAM,  /* Kingma, Ba 2015; weight decay is added to the gradient */
+	FA_OPTIMIZER_SGD    /* with momentum beta1: m = beta1 m + g + decay w, w -= rate m */
+} fa_optimizer;
+
+/* One step of the optimiser on all parameters, and of their moving average. */
 typedef struct fa_update
 {
 	float learning_rate, beta1, beta2, epsilon, weight_decay;
 	float clip_norm; /* gradients are scaled down to this global L2 norm; 0: never */
 	float ema_decay; /* 0: no moving average */
 	int64_t step;    /* from 1 */
+	fa_optimizer optimizer;
 } fa_update;
 
 typedef enum fa_trainer_state
 {
 	FA_STATE_WEIGHTS, /* master weights and running statistics */
 	FA_STATE_AVERAGE, /* their exponential moving average */
-	FA_STATE_MOMENT1, /* Adam's moments, for resuming; running statistics' entries are zero */
+	FA_STATE_MOMENT1, /* the optimiser's moments; running statistics' entries are zero */
 	FA_STATE_MOMENT2,
 	FA_STATE_GRADIENTS /* for tests */
 } fa_trainer_state;

@@ -10,6 +10,7 @@
 #include "kernels.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -261,12 +262,15 @@ fa_kernel_statistics(const void *in, size_t rows, int channels, float *mean, flo
 				mine_square[c] += square[c];
 			}
 		}
-#pragma omp critical(fa_statistics)
-		for (int c = 0; c < channels; c++)
-		{
-			total[c] += mine[c];
-			total_square[c] += mine_square[c];
-		}
+		/* in the threads' order: a sum must not depend on who comes first */
+#pragma omp for ordered schedule(static, 1)
+		for (int thread = 0; thread < omp_get_num_threads(); thread++)
+#pragma omp ordered
+			for (int c = 0; c < channels; c++)
+			{
+				total[c] += mine[c];
+				total_square[c] += mine_square[c];
+			}
 	}
 	for (int c = 0; c < channels; c++)
 	{
@@ -386,12 +390,15 @@ fa_kernel_batch_norm_backward(const void *x, void *dy, size_t rows, int channels
 				mine_bias[c] += block_bias[c];
 			}
 		}
-#pragma omp critical(fa_batch_norm_backward)
-		for (int c = 0; c < channels; c++)
-		{
-			total_weight[c] += mine_weight[c];
-			total_bias[c] += mine_bias[c];
-		}
+		/* in the threads' order: a sum must not depend on who comes first */
+#pragma omp for ordered schedule(static, 1)
+		for (int thread = 0; thread < omp_get_num_threads(); thread++)
+#pragma omp ordered
+			for (int c = 0; c < channels; c++)
+			{
+				total_weight[c] += mine_weight[c];
+				total_bias[c] += mine_bias[c];
+			}
 	}
 	for (int c = 0; c < channels; c++)
 	{

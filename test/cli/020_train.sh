@@ -12,6 +12,7 @@ trap 'rm -rf "$dir"' EXIT
 template=0.2948,0.2920,0.6840,0.2893,0.4963,0.5161,0.3226,0.6818,0.6642,0.6791
 
 . test/cli/tap
+. test/cli/events
 
 # the same few photos under many names, with labels that differ
 mkdir "$dir/chips"
@@ -29,6 +30,11 @@ train="$faceattr train --data $dir/chips --val $dir/chips --init $backbone --out
 ok 'train' $train --epochs 2 --head-epochs 1 --rate 1e-3
 ok 'validated' grep -q 'validation age' "$dir/run/log.tsv"
 ok 'best weights kept' test -s "$dir/run/best.safetensors"
+ok 'by a name that says how good they are' sh -c "cmp $dir/run/best-step*-age*-gender*-race*.safetensors $dir/run/best.safetensors"
+ok 'a validation for each epoch' test "$(wc -l <"$dir/run/history.jsonl")" -eq 3
+ok 'a report with pictures' grep -q 'data:image/jpeg;base64,' "$dir/run/report.html"
+ok 'and nothing from elsewhere' sh -c "! grep -Eq 'https?:|<script' $dir/run/report.html"
+events 'TensorBoard reads the events' "$dir/run"
 ok 'checkpoint kept' test -s "$dir/run/last.safetensors"
 ok 'nothing is left to do' $train --epochs 2 --head-epochs 1 --rate 1e-3 --resume
 ok 'going on where it was' grep -q 'step 18' "$dir/run/log.tsv"

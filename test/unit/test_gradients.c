@@ -75,7 +75,7 @@ loss_of(fa_trainer *trainer, const fa_batch *batch, float *output, const float *
 static void
 check_network(fa_net *net, fa_batch_norm_mode mode, double kinks)
 {
-	fa_trainer_options options = {COUNT, SIZE, SIZE, FA_PRECISION_FP32, mode, 0.0f, NULL, 3};
+	fa_trainer_options options = {COUNT, SIZE, SIZE, FA_PRECISION_FP32, mode, 0.0f, NULL, 3, 0};
 	uint8_t pixels[COUNT * SIZE * SIZE * 3];
 	fa_batch batch = random_batch(pixels, COUNT, SIZE, 11);
 	fa_shape *shapes = calloc((size_t) net->op_count, sizeof(fa_shape));
@@ -256,9 +256,9 @@ sums_and_upsampling(void **state)
 static void
 training_lowers_the_loss(void **state)
 {
-	fa_trainer_options options = {8,    8,    8, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING,
-								  0.1f, NULL, 3};
-	fa_update update = {0.02f, 0.9f, 0.999f, 1e-8f, 0.01f, 5, 0.9f, 0};
+	fa_trainer_options options = {8,    8, 8, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING, 0.1f,
+								  NULL, 3, 0};
+	fa_update update = {0.02f, 0.9f, 0.999f, 1e-8f, 0.01f, 5, 0.9f, 0, FA_OPTIMIZER_ADAMW};
 	uint8_t pixels[8 * 8 * 8 * 3];
 	float output[16] = {0}, gradient[16];
 	fa_engine *engine;

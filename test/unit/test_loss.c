@@ -64,6 +64,30 @@ ages_by_finite_differences(void **state)
 				   &(fa_loss_options){.weight = 2, .sigma = 2.5f, .expectation = 0.3f}, targets);
 }
 
+/* A class's weight multiplies what its samples cost. */
+static void
+weighted_by_finite_differences(void **state)
+{
+	const float targets[COUNT] = {0, 20, -1, 7.5f, 3};
+	float weights[CLASSES], logits[CLASSES] = {0}, gradients[CLASSES];
+	fa_loss_options options = {.weight = 1, .sigma = 2.5f, .expectation = 0.3f, .smoothing = 0.1f};
+	const float third = 3;
+	double plain;
+
+	(void) state;
+	for (int i = 0; i < CLASSES; i++)
+		weights[i] = 0.25f * (float) (i + 1);
+	plain = fa_loss_categories(&options, logits, CLASSES, &third, 1, gradients);
+	options.class_weights = weights;
+	assert_float_equal(fa_loss_categories(&options, logits, CLASSES, &third, 1, gradients), plain,
+					   1e-6);
+	weights[3] = 3;
+	assert_float_equal(fa_loss_categories(&options, logits, CLASSES, &third, 1, gradients),
+					   3 * plain, 1e-5);
+	check_gradient(fa_loss_categories, &options, targets);
+	check_gradient(fa_loss_ordinal, &options, targets);
+}
+
 static void
 missing_labels_do_not_pull(void **state)
 {
@@ -111,6 +135,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(categories_by_finite_differences),
 		cmocka_unit_test(ages_by_finite_differences),
+		cmocka_unit_test(weighted_by_finite_differences),
 		cmocka_unit_test(missing_labels_do_not_pull),
 		cmocka_unit_test(a_certain_right_answer_costs_nothing),
 		cmocka_unit_test(expected_class),

@@ -111,8 +111,8 @@ check_gradients(const reference *r, const fa_weights *gradients, const trial *t)
 static bool
 check_passes(const fa_net *net, const trial *t)
 {
-	fa_trainer_options options = {t->count, t->height, t->width, t->precision,
-								  t->mode,  0.1f,      t->rates, 1};
+	fa_trainer_options options = {t->count, t->height, t->width, t->precision, t->mode, 0.1f,
+								  t->rates, 1,         0};
 	uint8_t *pixels = random_pixels(t->count, t->height, t->width, t->seed);
 	fa_batch batch = {t->count, t->height, t->width, pixels};
 	fa_weights weights = random_weights(net, t->seed), gradients, after;
@@ -314,8 +314,8 @@ random_networks_bf16(void **state)
 static void
 running_statistics_follow(void **state)
 {
-	fa_trainer_options options = {3,    6,    5, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING,
-								  0.3f, NULL, 1};
+	fa_trainer_options options = {3,    6, 5, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING, 0.3f,
+								  NULL, 1, 0};
 	uint8_t *pixels = random_pixels(3, 6, 5, 2);
 	fa_batch batch = {3, 6, 5, pixels};
 	fa_weights weights, after;
@@ -355,8 +355,8 @@ running_statistics_follow(void **state)
 static void
 statistics_far_from_zero(void **state)
 {
-	fa_trainer_options options = {4,    32,   32, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING,
-								  1.0f, NULL, 1};
+	fa_trainer_options options = {4,    32, 32, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING, 1.0f,
+								  NULL, 1,  0};
 	uint8_t *pixels = random_pixels(4, 32, 32, 2);
 	fa_batch batch = {4, 32, 32, pixels};
 	static const float mean[3] = {-3000, 0, 3000}, scale[3] = {1, 1, 1};
@@ -443,8 +443,8 @@ dropout_drops_its_share(void **state)
 		values[i] = malloc(DROPPED * sizeof(float));
 	for (int i = 0; i < LENGTH(rates); i++)
 	{
-		fa_trainer_options options = {4, SIDE, SIDE, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING,
-									  0, NULL, 5};
+		fa_trainer_options options = {
+			4, SIDE, SIDE, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING, 0, NULL, 5, 0};
 		double rate = rates[i], chance = rate * rate + (1 - rate) * (1 - rate);
 		fa_weights weights;
 		fa_trainer *trainer;
@@ -493,12 +493,49 @@ dropout_drops_its_share(void **state)
 	free(pixels);
 }
 
+/* A trainer that is told of passes made before drops what the first one would now. */
+static void
+dropout_goes_on(void **state)
+{
+	fa_trainer_options options = {4,    SIDE, SIDE, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING, 0,
+								  NULL, 5,    0};
+	uint8_t *pixels = random_pixels(4, SIDE, SIDE, 3);
+	fa_batch batch = {4, SIDE, SIDE, pixels};
+	float *first[FA_MAX_OUTPUTS], *second[FA_MAX_OUTPUTS];
+	fa_weights weights;
+	fa_trainer *trainer;
+	fa_net net;
+	fa_error error;
+
+	(void) state;
+	begin_dropout(&net, 0.4f);
+	weights = random_weights(&net, 1);
+	make_outputs(&net, 4, SIDE, SIDE, NULL, first);
+	make_outputs(&net, 4, SIDE, SIDE, NULL, second);
+	trainer = open_trainer(&net, &weights, &options);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(interface->forward(trainer, &batch, first, &error), FA_OK);
+	interface->trainer_close(trainer);
+	options.first_pass = 2;
+	trainer = open_trainer(&net, &weights, &options);
+	assert_int_equal(interface->forward(trainer, &batch, second, &error), FA_OK);
+	assert_memory_equal(first[1], second[1], DROPPED * sizeof(float));
+	assert_int_equal(interface->forward(trainer, &batch, second, &error), FA_OK);
+	assert_memory_not_equal(first[1], second[1], DROPPED * sizeof(float));
+	interface->trainer_close(trainer);
+	free_outputs(&net, first);
+	free_outputs(&net, second);
+	fa_weights_free(&weights);
+	fa_net_free(&net);
+	free(pixels);
+}
+
 /* The gradient passes where the values did: the reference, told which these were, agrees. */
 static void
 dropout_backward(void **state)
 {
-	fa_trainer_options options = {4, SIDE, SIDE, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING,
-								  0, NULL, 5};
+	fa_trainer_options options = {4,    SIDE, SIDE, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING, 0,
+								  NULL, 5,    0};
 	trial t = {.count = 4, .height = SIDE, .width = SIDE, .tolerance = 1e-5};
 	uint8_t *pixels = random_pixels(4, SIDE, SIDE, 3);
 	fa_batch batch = {4, SIDE, SIDE, pixels};
@@ -557,6 +594,7 @@ main(void)
 		cmocka_unit_test(running_statistics_follow),
 		cmocka_unit_test(statistics_far_from_zero),
 		cmocka_unit_test(dropout_drops_its_share),
+		cmocka_unit_test(dropout_goes_on),
 		cmocka_unit_test(dropout_backward),
 		cmocka_unit_test(older_processors),
 	};

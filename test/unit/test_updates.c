@@ -34,8 +34,8 @@ begin_small(fa_net *net)
 }
 
 #define SMALL_OPS 7
-static const fa_trainer_options small = {4,    8,    8, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING,
-										 0.1f, NULL, 1};
+static const fa_trainer_options small = {
+	4, 8, 8, FA_PRECISION_FP32, FA_BATCH_NORM_TRAINING, 0.1f, NULL, 1, 0};
 
 /* A forward and a backward pass of images and gradients that follow from step. */
 static void
@@ -62,7 +62,8 @@ typedef struct adam
 
 /*
  * Algorithm 2 of Loshchilov, Hutter 2019, with the rate of the operation in place of
- * the schedule's factor; the decay, as everywhere since, times the rate.
+ * the schedule's factor; the decay, as everywhere since, times the rate. Adam and SGD
+ * with PyTorch's reading of decay and momentum: the decay joins the gradient.
  */
 static void
 adam_step(adam *a, const fa_parameter *p, const float *gradient, double scale, double rate,
@@ -70,15 +71,25 @@ adam_step(adam *a, const fa_parameter *p, const float *gradient, double scale, d
 {
 	for (size_t i = 0; i < p->count && p->trainable && rate > 0; i++)
 	{
-		double g = gradient[i] * scale, m, v;
+		double g = gradient[i] * scale, decay = p->decay ? u->weight_decay : 0, m, v;
 
+		if (u->optimizer != FA_OPTIMIZER_ADAMW)
+		{
+			g += decay * a->weights[i];
+			decay = 0;
+		}
+		if (u->optimizer == FA_OPTIMIZER_SGD)
+		{
+			a->moment1[i] = u->beta1 * a->moment1[i] + g;
+			a->weights[i] -= rate * u->learning_rate * a->moment1[i];
+			continue;
+		}
 		a->moment1[i] = u->beta1 * a->moment1[i] + (1 - (double) u->beta1) * g;
 		a->moment2[i] = u->beta2 * a->moment2[i] + (1 - (double) u->beta2) * g * g;
 		m = a->moment1[i] / (1 - pow(u->beta1, (double) u->step));
 		v = a->moment2[i] / (1 - pow(u->beta2, (double) u->step));
 		a->weights[i] -=
-			rate * u->learning_rate *
-			(m / (sqrt(v) + u->epsilon) + (p->decay ? u->weight_decay : 0) * a->weights[i]);
+			rate * u->learning_rate * (m / (sqrt(v) + u->epsilon) + decay * a->weights[i]);
 	}
 	for (size_t i = 0; i < p->count && u->ema_decay > 0; i++)
 		a->average[i] = u->ema_decay * a->average[i] + (1 - (double) u->ema_decay) * a->weights[i];
@@ -177,17 +188,24 @@ updates_by_the_paper(void **state)
 	const float rates[SMALL_OPS] = {1, 0.5f, 0, 1, 2, 1, 1};
 
 	(void) state;
-	check_updates(&(fa_update){0.01f, 0.9f, 0.999f, 1e-8f, 0, 0, 0, 0}, NULL);
-	check_updates(&(fa_update){0.01f, 0.9f, 0.95f, 1e-8f, 0.3f, 0, 0.9f, 0}, NULL);
-	check_updates(&(fa_update){0.01f, 0, 0.999f, 1e-3f, 0.1f, 15, 0.99f, 0}, NULL);
-	check_updates(&(fa_update){0.02f, 0.8f, 0.99f, 1e-8f, 0.1f, 15, 0.5f, 0}, rates);
+	check_updates(&(fa_update){0.01f, 0.9f, 0.999f, 1e-8f, 0, 0, 0, 0, FA_OPTIMIZER_ADAMW}, NULL);
+	check_updates(&(fa_update){0.01f, 0.9f, 0.95f, 1e-8f, 0.3f, 0, 0.9f, 0, FA_OPTIMIZER_ADAMW},
+				  NULL);
+	check_updates(&(fa_update){0.01f, 0, 0.999f, 1e-3f, 0.1f, 15, 0.99f, 0, FA_OPTIMIZER_ADAMW},
+				  NULL);
+	check_updates(&(fa_update){0.02f, 0.8f, 0.99f, 1e-8f, 0.1f, 15, 0.5f, 0, FA_OPTIMIZER_ADAMW},
+				  rates);
+	check_updates(&(fa_update){0.02f, 0.8f, 0.99f, 1e-8f, 0.1f, 15, 0.5f, 0, FA_OPTIMIZER_ADAM},
+				  rates);
+	check_updates(&(fa_update){0.02f, 0.9f, 0, 0, 0.1f, 15, 0.5f, 0, FA_OPTIMIZER_SGD}, rates);
+	check_updates(&(fa_update){0.02f, 0, 0, 0, 0, 0, 0, 0, FA_OPTIMIZER_SGD}, NULL);
 }
 
 /* Gradients that overflow leave everything as it was, and say so. */
 static void
 bad_gradients_change_nothing(void **state)
 {
-	fa_update update = {0.01f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 0.9f, 1};
+	fa_update update = {0.01f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 0.9f, 1, FA_OPTIMIZER_ADAMW};
 	fa_net net;
 	fa_weights weights, before, after;
 	fa_trainer *trainer;
@@ -222,7 +240,7 @@ bad_gradients_change_nothing(void **state)
 static void
 train_small(fa_trainer *trainer, int64_t from, int64_t to)
 {
-	fa_update update = {0.01f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 0.9f, 0};
+	fa_update update = {0.01f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 0.9f, 0, FA_OPTIMIZER_ADAMW};
 	float norm;
 	fa_error error;
 
@@ -316,7 +334,7 @@ trained_weights_run_the_same(void **state)
 static void
 calls_that_make_no_sense(void **state)
 {
-	fa_update update = {0.01f, 0.9f, 0.999f, 1e-8f, 0, 0, 0, 0};
+	fa_update update = {0.01f, 0.9f, 0.999f, 1e-8f, 0, 0, 0, 0, FA_OPTIMIZER_ADAMW};
 	fa_trainer_options none = small;
 	uint8_t *pixels = random_pixels(4, 9, 8, 1);
 	float out[12] = {0}, norm;

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Training of the embedding on persons: three of them, drawn many times, are told apart. Starts from
+# MobileNet's pretrained weights. Prints TAP.
+faceattr=trainer/faceattr
+backbone=${FACEATTR_SHARED:-../shared}/pretrained/mobilenet_v1_vggface2.safetensors
+if [ ! -f "$backbone" ]; then
+	echo "1..0 # SKIP no $backbone"
+	exit
+fi
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+. test/cli/tap
+. test/cli/events
+
+mkdir "$dir/chips"
+printf 'file\tperson\n' >"$dir/chips.tsv"
+for i in 1 2 3 4; do
+	for photo in grey.jpg portrait.jpg cat.jpg; do
+		cp demo/photos/$photo "$dir/chips/$i-$photo"
+	done
+	printf '%d-grey.jpg\t4\n%d-portrait.jpg\t17\n%d-cat.jpg\t900\n' $i $i $i >>"$dir/chips.tsv"
+done
+
+# no path here has a space in it
+train="$faceattr train --task embed --data $dir/chips --val $dir/chips --init $backbone --size 64 --batch 8
+	--threads 1 --precision fp32 --epochs 3 --rate 1e-4 --output $dir/run"
+
+ok 'a batch is of four images each' sh -c "! $(echo $train) --batch 10"
+ok 'and of persons that there are' sh -c "! $(echo $train) --batch 16"
+rm -rf "$dir/run"
+ok 'train' $train
+ok 'told apart' grep -q '100.000 % of pairs told apart' "$dir/run/log.tsv"
+ok 'by name' test -s "$dir/run"/best-step*-person100.00.safetensors
+ok 'a report' grep -q 'Persons told apart' "$dir/run/report.html"
+events 'TensorBoard reads the events' "$dir/run"
+printf 'file\tperson\tage\n' >"$dir/chips.tsv"
+for i in 1 2 3 4; do
+	printf '%d-grey.jpg\t4\t35\n%d-portrait.jpg\t17\t40\n' $i $i >>"$dir/chips.tsv"
+done
+ok 'attributes can be trained from there' $faceattr train --data "$dir/chips" --val "$dir/chips" \
+	--init "$dir/run/best.safetensors" --size 64 --batch 4 --threads 1 --hidden 8 --precision fp32 --epochs 1 --output "$dir/next"
+echo "1..$number"
