@@ -27,8 +27,9 @@ SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-o
 WARNINGS = -Wall -Wextra -Werror
 CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2 2>/dev/null)
+PQ_CFLAGS = $(shell pkg-config --cflags libpq 2>/dev/null)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
-TRAINER_LIBS = -larchive -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(CORE_LIBS)
+TRAINER_LIBS = -larchive -lpq -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(CORE_LIBS)
 
 CORE = $(BUILD)/libfaceattr.a
 # the companion program without its main(), for its tests
@@ -58,12 +59,14 @@ clean:
 # --- The core, the companion program, unit tests and benchmarks
 
 # told apart from faults in the code, once
-HEADERS = stdio.h dnnl.h jpeglib.h png.h ft2build.h jansson.h archive.h
+HEADERS = stdio.h dnnl.h jpeglib.h png.h ft2build.h jansson.h archive.h libpq-fe.h
 $(BUILD)/libraries:
 	@mkdir -p $(@D)
-	@printf '#include <%s>\n' $(HEADERS) | $(CC) $(CORE_CFLAGS) -fsyntax-only -x c - || \
+	@printf '#include <%s>\n' $(HEADERS) | $(CC) $(CORE_CFLAGS) $(PQ_CFLAGS) -fsyntax-only -x c - || \
 		{ echo "The compiler or a library is missing: 'make deps' installs them" >&2; false; }
 	@touch $@
+
+$(BUILD)/trainer/%.o: CORE_CFLAGS += $(PQ_CFLAGS)
 
 $(BUILD)/%.o: %.c | $(BUILD)/libraries
 	@mkdir -p $(@D)
@@ -143,7 +146,7 @@ fuzz: fuzzers
 
 PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
 PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev \
-	fonts-dejavu-core libjansson-dev libarchive-dev libprotobuf-c-dev protobuf-c-compiler \
+	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler \
 	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg postgresql-$(PG_MAJOR) \
 	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
@@ -190,7 +193,7 @@ lint: $(BUILD)/trainer/event.pb-c.h
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
 		-isystem $$($(PG_CONFIG) --includedir-server) -isystem $(BUILD)/trainer \
-		$(shell pkg-config --cflags freetype2 2>/dev/null)
+		$(shell pkg-config --cflags freetype2 2>/dev/null) $(PQ_CFLAGS)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint FORCE

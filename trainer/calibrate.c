@@ -5,10 +5,10 @@
  *		say: a temperature per head and the quantile of the age interval
  *		(docs/weights-format.md). All is fitted on the rounded weights.
  */
+#include "calibrate.h"
 #include "common.h"
 #include "loss.h"
 #include "trainer.h"
-#include "validate.h"
 
 #include "../src/face/attributes.h"
 #include "../src/nn/fold.h"
@@ -134,8 +134,8 @@ negative_log_likelihood(const fa_logits *l, int head, double temperature)
 }
 
 /* The likelihood has one maximum over the temperature: golden section on its logarithm. */
-static double
-fit_temperature(const fa_logits *l, int head)
+double
+fa_fit_temperature(const fa_logits *l, int head)
 {
 	double low = log(0.1), high = log(10), ratio = 0.6180339887498949;
 
@@ -151,8 +151,8 @@ fit_temperature(const fa_logits *l, int head)
 	return exp((low + high) / 2);
 }
 
-static double
-coverage(const fa_logits *l, double temperature, double q)
+double
+fa_age_coverage(const fa_logits *l, double temperature, double q)
 {
 	int inside = 0, labelled = 0;
 
@@ -173,8 +173,8 @@ coverage(const fa_logits *l, double temperature, double q)
 }
 
 /* The larger q, the narrower the interval: bisection. */
-static double
-fit_quantile(const fa_logits *l, double temperature)
+double
+fa_fit_age_quantile(const fa_logits *l, double temperature)
 {
 	double low = 0.0005, high = 0.49;
 
@@ -182,7 +182,7 @@ fit_quantile(const fa_logits *l, double temperature)
 	{
 		double q = (low + high) / 2;
 
-		if (coverage(l, temperature, q) > COVERAGE)
+		if (fa_age_coverage(l, temperature, q) > COVERAGE)
 			low = q;
 		else
 			high = q;
@@ -275,7 +275,9 @@ fold(const char *path, fa_weights *folded, int *hidden, int *size, fa_error *err
 	input = fa_weights_get(&given, "input");
 	*hidden = width == NULL ? 0 : atoi(width);
 	*size = input == NULL ? 224 : atoi(input);
-	status = fa_attribute_net(&training, *hidden, true, 0, error);
+	status = fa_heads_read(&given, error);
+	if (status == FA_OK)
+		status = fa_attribute_net(&training, *hidden, true, 0, error);
 	if (status == FA_OK)
 		status = fa_attribute_net(&use, *hidden, false, 0, error);
 	if (status == FA_OK)
@@ -305,7 +307,7 @@ calibrate(const options *o, fa_error *error)
 		return fa_fail(error, FA_INVALID, "--template takes ten numbers");
 	status = fold(o->init, &weights, &hidden, &loading.size, error);
 	if (status == FA_OK)
-		status = fa_dataset_read_labelled(&faces, o->validation, o->labels, error);
+		status = fa_dataset_read_labelled(&faces, o->validation, o->labels, fa_heads_sets(), error);
 	if (status == FA_OK)
 		status =
 			fa_negatives_read(&negatives, o->negatives, o->detector, 1, FA_PRECISION_AUTO,
@@ -330,14 +332,14 @@ calibrate(const options *o, fa_error *error)
 	if (status == FA_OK)
 	{
 		for (int h = 0; h < FA_HEADS; h++)
-			temperatures[h] = fit_temperature(h == FA_HEAD_FACE ? &street : &logits, h);
+			temperatures[h] = fa_fit_temperature(h == FA_HEAD_FACE ? &street : &logits, h);
 		if (negatives.count == 0) /* nothing to fit: as confident as it was trained */
 			temperatures[FA_HEAD_FACE] = 1;
-		quantile = fit_quantile(&logits, temperatures[FA_HEAD_AGE]);
+		quantile = fa_fit_age_quantile(&logits, temperatures[FA_HEAD_AGE]);
 		printf("temperatures: age %.3f, gender %.3f, race %.3f, face %.3f; age quantile %.4f "
 			   "covers %.1f %%\n",
 			   temperatures[0], temperatures[1], temperatures[2], temperatures[3], quantile,
-			   100 * coverage(&logits, temperatures[FA_HEAD_AGE], quantile));
+			   100 * fa_age_coverage(&logits, temperatures[FA_HEAD_AGE], quantile));
 		status = set_metadata(o, &weights, temperatures, quantile, error);
 	}
 	if (status == FA_OK)

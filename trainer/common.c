@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,4 +253,71 @@ fa_add_border(const void *bytes, size_t length, uint8_t **bordered, size_t *bord
 	*height = photo.height;
 	fa_image_free(&view.image);
 	return status;
+}
+
+fa_status
+fa_find_faces_anyhow(fa_pipeline *pipeline, const void *bytes, size_t length,
+					 const fa_face_options *options, bool classify, fa_faces *faces,
+					 fa_error *error)
+{
+	uint8_t *bordered;
+	size_t bordered_length;
+	double x, y;
+	int width, height;
+	fa_status status;
+
+	FA_TRY(fa_find_faces(pipeline, bytes, length, options, classify, faces, NULL, error));
+	if (faces->count > 0)
+		return FA_OK;
+	fa_faces_free(faces);
+	FA_TRY(
+		fa_add_border(bytes, length, &bordered, &bordered_length, &x, &y, &width, &height, error));
+	status =
+		fa_find_faces(pipeline, bordered, bordered_length, options, classify, faces, NULL, error);
+	free(bordered);
+	FA_TRY(status);
+	faces->width = width;
+	faces->height = height;
+	for (int i = 0; i < faces->count; i++)
+	{
+		fa_face *face = &faces->faces[i];
+
+		face->box.x1 -= x;
+		face->box.x2 -= x;
+		face->box.y1 -= y;
+		face->box.y2 -= y;
+		for (int k = 0; k < FA_LANDMARKS; k++)
+		{
+			face->landmarks[k][0] -= x;
+			face->landmarks[k][1] -= y;
+		}
+	}
+	return FA_OK;
+}
+
+static volatile sig_atomic_t signalled;
+
+static void
+on_signal(int number)
+{
+	(void) number;
+	signalled = 1;
+}
+
+static bool
+is_signalled(void *argument)
+{
+	(void) argument;
+	return signalled;
+}
+
+const fa_interrupt fa_on_signal = {is_signalled, NULL};
+
+void
+fa_catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 }

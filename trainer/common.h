@@ -43,4 +43,16 @@ extern fa_status fa_add_border(const void *bytes, size_t length, uint8_t **borde
 							   size_t *bordered_length, double *offset_x, double *offset_y,
 							   int *width, int *height, fa_error *error);
 
+/*
+ * fa_find_faces, and where there is none once more with a border around the photo. Coordinates
+ * are the photo's own.
+ */
+extern fa_status fa_find_faces_anyhow(fa_pipeline *pipeline, const void *bytes, size_t length,
+									  const fa_face_options *options, bool classify,
+									  fa_faces *faces, fa_error *error);
+
+/* From here on SIGINT and SIGTERM end a subcommand in its own good time. */
+extern void fa_catch_signals(void);
+extern const fa_interrupt fa_on_signal;
+
 #endif

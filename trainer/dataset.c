@@ -6,27 +6,30 @@
 #define _GNU_SOURCE
 #include "dataset.h"
 
+#include "crop_cache.h"
+
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MAX_FILE_SIZE ((int64_t) 256 << 20)
-#define MAX_COLUMNS 256
 
 static bool
 wanted(const char *name)
 {
-	const char *base = strrchr(name, '/');
+	const char *base = strrchr(name, '/'), *end;
 	size_t length;
 
 	base = base != NULL ? base + 1 : name;
 	length = strlen(base);
-	return length > 0 && base[0] != '.' && !(length >= 4 && strcmp(base + length - 4, ".tsv") == 0);
+	end = base + (length < 4 ? length : length - 4);
+	return length > 0 && base[0] != '.' && strcmp(end, ".tsv") != 0 && strcmp(end, ".csv") != 0;
 }
 
 /* The rest of the entry becomes sample->bytes. */
@@ -76,8 +79,7 @@ add_sample(fa_dataset *dataset, int *capacity, const char *name, fa_error *error
 		*capacity = grown;
 	}
 	sample = &dataset->samples[dataset->count];
-	*sample = (fa_sample){
-		.age = FA_NO_LABEL, .gender = FA_NO_LABEL, .race = FA_NO_LABEL, .person = FA_NO_LABEL};
+	*sample = (fa_sample){.label = fa_no_label, .zoom = 1};
 	sample->file = strdup(name);
 	if (sample->file == NULL)
 		return fa_no_memory(error, strlen(name) + 1);
@@ -205,12 +207,15 @@ fa_dataset_find(const fa_dataset *dataset, const char *file)
 void
 fa_dataset_free(fa_dataset *dataset)
 {
-	for (int i = 0; i < dataset->count; i++)
+	for (int i = 0; i < dataset->count && dataset->map == NULL; i++)
 	{
 		free(dataset->samples[i].file);
 		free(dataset->samples[i].bytes);
 	}
 	free(dataset->samples);
+	if (dataset->map != NULL)
+		munmap(dataset->map, dataset->map_length);
+	fa_label_sets_free(&dataset->sets);
 	*dataset = (fa_dataset){0};
 }
 
@@ -229,173 +234,25 @@ fa_dataset_default_labels(const char *path)
 	return labels;
 }
 
-/* --- The table --------------------------------------------------------------- */
-
-/* Cuts a line at its tabs, in place; more than MAX_COLUMNS are left in the last. */
-static int
-split(char *line, char **fields)
-{
-	int count = 0;
-	size_t length = strcspn(line, "\r\n");
-
-	line[length] = '\0';
-	while (count < MAX_COLUMNS)
-	{
-		fields[count++] = line;
-		line = strchr(line, '\t');
-		if (line == NULL)
-			break;
-		*line++ = '\0';
-	}
-	return count;
-}
-
-/* An empty value is no label; false when it is not a number from 0 to maximum. */
-static bool
-parse_label(const char *value, double maximum, bool whole, double *label)
-{
-	char *end;
-
-	*label = FA_NO_LABEL;
-	if (*value == '\0')
-		return true;
-	*label = strtod(value, &end);
-	return end != value && *end == '\0' && *label >= 0 && *label <= maximum &&
-		   (!whole || *label == floor(*label));
-}
-
-typedef enum column
-{
-	COLUMN_FILE,
-	COLUMN_AGE,
-	COLUMN_GENDER,
-	COLUMN_RACE,
-	COLUMN_PERSON,
-	COLUMNS
-} column;
-
-static const struct
-{
-	const char *name;
-	double maximum;
-} columns[COLUMNS] = {{"file", 0},
-					  {"age", FA_MAX_AGE},
-					  {"gender", FA_GENDERS - 1},
-					  {"race", FA_RACES - 1},
-					  {"person", INT32_MAX}};
-
-/* position[c]: where column c is in a line, or -1. */
-static fa_status
-parse_header(char *line, int position[COLUMNS], const char *path, fa_error *error)
-{
-	char *fields[MAX_COLUMNS];
-	int count = split(line, fields);
-
-	for (int c = 0; c < COLUMNS; c++)
-	{
-		position[c] = -1;
-		for (int i = 0; i < count; i++)
-		{
-			if (strcmp(fields[i], columns[c].name) != 0)
-				continue;
-			if (position[c] >= 0)
-				return fa_fail(error, FA_INVALID, "%s, line 1: column \"%s\" comes twice", path,
-							   columns[c].name);
-			position[c] = i;
-		}
-	}
-	if (position[COLUMN_FILE] < 0)
-		return fa_fail(error, FA_INVALID, "%s, line 1: there is no column \"file\"", path);
-	if (position[COLUMN_AGE] < 0 && position[COLUMN_GENDER] < 0 && position[COLUMN_RACE] < 0 &&
-		position[COLUMN_PERSON] < 0)
-		return fa_fail(error, FA_INVALID,
-					   "%s, line 1: there is no column \"age\", \"gender\", \"race\" or \"person\"",
-					   path);
-	return FA_OK;
-}
-
-static fa_status
-parse_line(fa_dataset *dataset, bool *seen, char *line, const int position[COLUMNS],
-		   const char *path, long number, fa_error *error)
-{
-	char *fields[MAX_COLUMNS];
-	int count = split(line, fields);
-	double labels[COLUMNS];
-	fa_sample *sample;
-
-	if (count == 1 && *fields[0] == '\0')
-		return FA_OK;
-	if (count <= position[COLUMN_FILE])
-		return fa_fail(error, FA_INVALID, "%s, line %ld: there is no value for \"file\"", path,
-					   number);
-	sample = fa_dataset_find(dataset, fields[position[COLUMN_FILE]]);
-	if (sample == NULL)
-		return fa_fail(error, FA_INVALID, "%s, line %ld: the data hold no file \"%s\"", path,
-					   number, fields[position[COLUMN_FILE]]);
-	if (seen[sample - dataset->samples])
-		return fa_fail(error, FA_INVALID, "%s, line %ld: file \"%s\" comes twice", path, number,
-					   sample->file);
-	seen[sample - dataset->samples] = true;
-	for (int c = COLUMN_AGE; c < COLUMNS; c++)
-	{
-		const char *value = position[c] >= 0 && position[c] < count ? fields[position[c]] : "";
-
-		if (!parse_label(value, columns[c].maximum, c != COLUMN_AGE, &labels[c]))
-			return fa_fail(error, FA_INVALID,
-						   "%s, line %ld: \"%s\" is no %s (a number from 0 to %g)", path, number,
-						   value, columns[c].name, columns[c].maximum);
-	}
-	sample->age = (float) labels[COLUMN_AGE];
-	sample->gender = (int) labels[COLUMN_GENDER];
-	sample->race = (int) labels[COLUMN_RACE];
-	sample->person = (int) labels[COLUMN_PERSON];
-	return FA_OK;
-}
-
 fa_status
-fa_dataset_label(fa_dataset *dataset, const char *path, fa_error *error)
-{
-	FILE *file = fopen(path, "r");
-	int position[COLUMNS];
-	char *line = NULL;
-	size_t capacity = 0;
-	long number = 0;
-	bool *seen;
-	fa_status status = FA_OK;
-
-	if (file == NULL)
-		return fa_fail(error, errno == ENOENT ? FA_NOT_FOUND : FA_IO, "%s: %s", path,
-					   strerror(errno));
-	seen = calloc((size_t) dataset->count + 1, sizeof(*seen));
-	if (seen == NULL)
-		status = fa_no_memory(error, (size_t) dataset->count);
-	while (status == FA_OK && getline(&line, &capacity, file) >= 0)
-	{
-		if (++number == 1)
-			status = parse_header(line, position, path, error);
-		else
-			status = parse_line(dataset, seen, line, position, path, number, error);
-	}
-	if (status == FA_OK && ferror(file))
-		status = fa_fail(error, FA_IO, "%s: %s", path, strerror(errno));
-	if (status == FA_OK && number == 0)
-		status = fa_fail(error, FA_INVALID, "%s: is empty", path);
-	free(line);
-	free(seen);
-	fclose(file);
-	return status;
-}
-
-fa_status
-fa_dataset_read_labelled(fa_dataset *dataset, const char *path, const char *labels, fa_error *error)
+fa_dataset_read_labelled(fa_dataset *dataset, const char *path, const char *labels,
+						 const fa_label_sets *given, fa_error *error)
 {
 	char *beside = NULL;
 	fa_status status;
 
+	if (labels == NULL && fa_is_crop_cache(path))
+		return fa_crop_cache_open(path, NULL, dataset, error);
 	FA_TRY(fa_dataset_read(dataset, path, NULL, error));
 	if (labels == NULL)
 		labels = beside = fa_dataset_default_labels(path);
-	status = labels == NULL ? fa_no_memory(error, 0) : fa_dataset_label(dataset, labels, error);
+	if (labels == NULL)
+		status = fa_no_memory(error, 0);
+	else if (beside != NULL && access(beside, F_OK) != 0 &&
+			 fa_dataset_label_by_name(dataset, given, error) == FA_OK)
+		status = FA_OK;
+	else
+		status = fa_dataset_label(dataset, labels, given, error);
 	free(beside);
 	if (status != FA_OK)
 		fa_dataset_free(dataset);

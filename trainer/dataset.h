@@ -1,53 +1,61 @@
 /*
  * dataset.h
- *		Images with labels, read whole into memory as the compressed bytes they are:
- *		a tar archive (or whatever libarchive takes for one) or a directory, and
- *		a table of tab-separated values.
+ *		Images with labels as training and evaluation take them: the compressed bytes
+ *		of a tar archive (or whatever libarchive takes for one) or a directory, read
+ *		whole into memory with a table of labels; or crops that lie in a mapped
+ *		file (crop_cache.h).
  *
- * Read once by the main thread; read-only afterwards, so that decoding threads
+ * Made once by the main thread; read-only afterwards, so that decoding threads
  * share it without a lock.
  */
 #ifndef FA_DATASET_H
 #define FA_DATASET_H
 
-#include "../src/fa.h"
-
-#define FA_MAX_AGE 150 /* years; more in a table is an error */
-#define FA_GENDERS 2   /* 0 male, 1 female: UTKFace's numbers */
-#define FA_RACES 5     /* 0 White, 1 Black, 2 Asian, 3 Indian, 4 Other */
-#define FA_NO_LABEL (-1)
+#include "../src/vision/image.h"
+#include "label_reader.h"
 
 typedef struct fa_sample
 {
-	char *file; /* name within the archive or directory; owned */
+	char *file; /* name within the archive or directory, or a row's key; owned */
 	uint8_t *bytes;
 	size_t length;
-	float age;        /* years, or FA_NO_LABEL */
-	int gender, race; /* class, or FA_NO_LABEL */
-	int person;       /* any number from 0 on, or FA_NO_LABEL */
+	fa_label label;
+	float zoom;  /* the image shows so much more than the template's frame; 1: a ready chip */
+	fa_rect box; /* of a whole photo: where the labelled face is; empty: not known */
 } fa_sample;
 
 typedef struct fa_dataset
 {
-	fa_sample *samples; /* in the order of their names; owned */
+	fa_sample *samples; /* in the order of their names, or of a query's rows; owned */
 	int count;
+	fa_label_sets sets;      /* the labels' names; empty while there is no label; owned */
+	int64_t unusable;        /* values that were no label ... */
+	char first_unusable[96]; /* ... and the first of them */
+	void *map;               /* the mapped file that names and bytes lie in, or NULL */
+	size_t map_length;
 } fa_dataset;
 
 /*
  * Reads every regular file of an archive or of a directory and those below it,
- * but tables (*.tsv) and hidden files. No label is set. FA_NOT_FOUND, FA_IO,
+ * but tables (*.tsv, *.csv) and hidden files. No label is set. FA_NOT_FOUND, FA_IO,
  * FA_DAMAGED; FA_INVALID when there is no file or a name comes twice.
  */
 extern fa_status fa_dataset_read(fa_dataset *dataset, const char *path,
 								 const fa_interrupt *interrupt, fa_error *error);
 
 /*
- * Sets the labels from a table. Its first line names the columns: `file` and
- * any of `age`, `gender`, `race` and `person`, in any order; others are ignored. An empty
- * or missing value is no label; an image without a line keeps none. FA_INVALID
- * with the line's number for a value out of range, an unknown or repeated file.
+ * Sets the labels from a table of tab- or comma-separated values (a field of the latter may
+ * be quoted). Its first line names the columns: `file` and any of `age`, `gender`, `race` and
+ * `person`, in any order; others are ignored: FairFace's files are read as they are.
+ * Values: label_reader.h; an image without a line keeps none. A file that the
+ * data do not hold may come there without its first directory. FA_INVALID with the line's
+ * number for what is no age, an unknown or repeated file. given: the sets of labels, or NULL.
  */
-extern fa_status fa_dataset_label(fa_dataset *dataset, const char *path, fa_error *error);
+extern fa_status fa_dataset_label(fa_dataset *dataset, const char *path, const fa_label_sets *given,
+								  fa_error *error);
+/* Sets the labels from UTKFace's file names; FA_NOT_FOUND where no name is one. */
+extern fa_status fa_dataset_label_by_name(fa_dataset *dataset, const fa_label_sets *given,
+										  fa_error *error);
 
 /*
  * The table that belongs to data: X.tsv beside X.tar or the directory X. NULL when memory is
@@ -55,10 +63,13 @@ extern fa_status fa_dataset_label(fa_dataset *dataset, const char *path, fa_erro
  */
 extern char *fa_dataset_default_labels(const char *path);
 
-/* Both: labels NULL for the table that belongs to the data. The dataset is empty after a failure.
+/*
+ * Images with the labels of a table, NULL: of the one that belongs to the data, or, where there
+ * is none, of the file names. Or a cache of crops, which has its own. The dataset is empty after
+ * a failure.
  */
 extern fa_status fa_dataset_read_labelled(fa_dataset *dataset, const char *path, const char *labels,
-										  fa_error *error);
+										  const fa_label_sets *given, fa_error *error);
 
 /* NULL when there is none of that name. */
 extern fa_sample *fa_dataset_find(const fa_dataset *dataset, const char *file);

@@ -1,57 +1,61 @@
 /*
  * evaluate.c
- *		`faceattr evaluate`: how well a model does on labelled images, in total and
- *		by race, gender and decade of age. Images are ready chips (--crops), or photos
- *		that are detected and aligned first; of several faces the largest counts.
+ *		`faceattr evaluate`: how well a model does on labelled images of an archive, a
+ *		directory or a query, in total and by race, gender and decade of age. Images are
+ *		photos that are detected and aligned first, or ready chips (--crops); of several
+ *		faces the one in the row's box counts, or the largest.
  *
- * Threads take images by number from a counter, each with a pipeline of its own,
- * and write into that number's result; nothing else is shared.
+ * The main thread reads; threads with a pipeline each judge, and append to one list under a
+ * lock. The list is put in the order of reading before figures are made of it.
  */
 #include "common.h"
+#include "figures.h"
+#include "source.h"
 #include "trainer.h"
 
-#include <jansson.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define DECADES 11 /* 0-9, 10-19 ... 100 and above */
+#include <unistd.h>
 
 enum
 {
 	OPT_LABELS = 256,
-	OPT_CROPS,
 	OPT_JSON,
-	OPT_JOBS
+	OPT_JOBS,
+	OPT_SEED
 };
 
 typedef struct options
 {
 	fa_common common;
+	fa_source_options source;
 	const char *data, *labels;
-	bool crops, json;
+	bool json;
 	int jobs;
+	uint64_t seed;
 } options;
 
 static const struct argp_option argp_options[] = {
 	{"data", 'd', "TAR|DIR", 0, "Images", 1},
-	{"labels", OPT_LABELS, "TSV", 0, "Their labels (default: beside the data)", 1},
-	{"crops", OPT_CROPS, 0, 0, "The images are ready chips: no detection", 1},
+	{"labels", OPT_LABELS, "TSV|CSV", 0, "Their labels (default: beside the data)", 1},
 	{"json", OPT_JSON, 0, 0, "Print JSON", 1},
 	{"jobs", OPT_JOBS, "N", 0, "Images at a time (1)", 1},
+	{"seed", OPT_SEED, "N", 0, "Of the bootstrap (1)", 1},
 	{0}};
 
 static error_t
 parse_option(int key, char *text, struct argp_state *state)
 {
 	options *o = state->input;
+	double number;
 
 	switch (key)
 	{
 		case ARGP_KEY_INIT:
 			state->child_inputs[0] = &o->common;
+			state->child_inputs[1] = &o->source;
 			return 0;
 		case 'd':
 			o->data = text;
@@ -59,285 +63,384 @@ parse_option(int key, char *text, struct argp_state *state)
 		case OPT_LABELS:
 			o->labels = text;
 			return 0;
-		case OPT_CROPS:
-			o->crops = true;
-			return 0;
 		case OPT_JSON:
 			o->json = true;
 			return 0;
 		case OPT_JOBS:
-			o->jobs = atoi(text);
-			if (o->jobs < 1 || o->jobs > 256)
+			if (!fa_parse_numbers(text, &number, 1) || number < 1 || number > 256)
 				argp_error(state, "%s is no number from 1 to 256", text);
+			o->jobs = (int) number;
+			return 0;
+		case OPT_SEED:
+			o->seed = strtoull(text, NULL, 10);
 			return 0;
 		case ARGP_KEY_END:
-			if (o->data == NULL)
-				argp_error(state, "--data is needed");
+			if ((o->data == NULL) == (o->source.query == NULL))
+				argp_error(state, "either --data or --query is needed");
 			return 0;
 		default:
 			return ARGP_ERR_UNKNOWN;
 	}
 }
 
-typedef struct result
+/* What is kept of an image: its label and the face. */
+typedef struct outcome
 {
+	int64_t number;
+	fa_label label;
 	bool found;
 	fa_face face;
-} result;
+} outcome;
 
-typedef struct job
+typedef struct evaluation
 {
 	const options *o;
-	const fa_dataset *images;
-	result *results;
-	int next; /* under the lock */
-	pthread_mutex_t lock;
-	fa_error error; /* the first that ended a thread */
-} job;
+	fa_label_reader reader; /* of a query */
+	fa_pool *pool;
+	int64_t rows;
+	pthread_mutex_t lock; /* of what follows */
+	outcome *outcomes;
+	int count, capacity, bad;
+	fa_label_sets model; /* labels of the model's heads; those that it lacks are empty */
+} evaluation;
 
-/* The largest face of a photo; with a border around it where there is none without. */
-static fa_status
-find_face(fa_pipeline *pipeline, const fa_face_options *face_options, const fa_sample *sample,
-		  result *r, fa_error *error)
+/* --- Judging --------------------------------------------------------------------- */
+
+typedef struct judge
 {
-	fa_faces faces;
-	uint8_t *bordered;
-	size_t length;
-	double x, y;
-	int width, height;
+	fa_pipeline *pipeline;
+	fa_face_options face;
+} judge;
+
+/* A crop from a cache shows more than the network does: its middle, as PNG. */
+static fa_status
+middle(const fa_sample *sample, uint8_t **bytes, size_t *length, fa_error *error)
+{
+	fa_photo photo;
+	fa_view view;
+	fa_image part;
 	fa_status status;
 
-	FA_TRY(fa_find_faces(pipeline, sample->bytes, sample->length, face_options, true, &faces, NULL,
+	FA_TRY(fa_photo_open(&photo, sample->bytes, sample->length, fa_default_options().max_pixels,
 						 error));
-	if (faces.count == 0)
+	FA_TRY(fa_photo_decode(&photo, 8, &view, NULL, error));
+	part = view.image;
+	part.width = (int) (view.image.width / sample->zoom + 0.5f);
+	part.height = (int) (view.image.height / sample->zoom + 0.5f);
+	part.pixels += (size_t) ((view.image.height - part.height) / 2) * part.stride +
+				   3 * (size_t) ((view.image.width - part.width) / 2);
+	status = fa_photo_encode(&part, FA_FORMAT_PNG, 0, bytes, length, NULL, error);
+	fa_image_free(&view.image);
+	return status;
+}
+
+static fa_status
+judge_crop(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
+{
+	fa_bytes crop = {sample->bytes, sample->length};
+	uint8_t *cut = NULL;
+	fa_error own = {.status = FA_OK};
+	fa_status status;
+
+	if (sample->zoom > 1)
 	{
-		fa_faces_free(&faces);
-		FA_TRY(fa_add_border(sample->bytes, sample->length, &bordered, &length, &x, &y, &width,
-							 &height, error));
-		status = fa_find_faces(pipeline, bordered, length, face_options, true, &faces, NULL, error);
-		free(bordered);
-		if (status != FA_OK)
-			return status;
+		FA_TRY(middle(sample, &cut, &crop.length, error));
+		crop.bytes = cut;
 	}
-	r->found = faces.count > 0;
-	if (r->found)
-		r->face = faces.faces[0];
+	status = fa_classify_crops(j->pipeline, &crop, 1, j->face.max_pixels, &result->face, &own, NULL,
+							   error);
+	free(cut);
+	result->found = status == FA_OK;
+	if (status == FA_OK && own.status != FA_OK)
+	{
+		*error = own;
+		status = own.status;
+	}
+	return status;
+}
+
+static fa_status
+judge_photo(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
+{
+	bool boxed = sample->box.x1 < sample->box.x2 && sample->box.y1 < sample->box.y2;
+	fa_faces faces;
+	int chosen;
+
+	FA_TRY(fa_find_faces_anyhow(j->pipeline, sample->bytes, sample->length, &j->face, true, &faces,
+								error));
+	chosen = boxed ? fa_face_in_box(&faces, &sample->box) : faces.count - 1 < 0 ? -1 : 0;
+	result->found = chosen >= 0;
+	if (result->found)
+		result->face = faces.faces[chosen];
 	fa_faces_free(&faces);
 	return FA_OK;
 }
 
 static fa_status
-judge(const job *j, fa_pipeline *pipeline, const fa_face_options *face_options, int index,
-	  fa_error *error)
+append(evaluation *e, const outcome *result, fa_error *error)
 {
-	const fa_sample *sample = &j->images->samples[index];
-	result *r = &j->results[index];
-	fa_bytes crop = {sample->bytes, sample->length};
-	fa_error own;
+	if (e->count == e->capacity)
+	{
+		int capacity = e->capacity > 0 ? 2 * e->capacity : 1024;
+		outcome *larger;
 
-	if (!j->o->crops)
-		return find_face(pipeline, face_options, sample, r, error);
-	FA_TRY(fa_classify_crops(pipeline, &crop, 1, face_options->max_pixels, &r->face, &own, NULL,
-							 error));
-	r->found = own.status == FA_OK;
-	if (!r->found)
-		*error = own;
-	return own.status;
+		if (capacity > INT32_MAX / 4)
+			return fa_fail(error, FA_TOO_LARGE, "there are too many images");
+		larger = realloc(e->outcomes, (size_t) capacity * sizeof(*larger));
+		if (larger == NULL)
+			return fa_no_memory(error, (size_t) capacity * sizeof(*larger));
+		e->outcomes = larger;
+		e->capacity = capacity;
+	}
+	e->outcomes[e->count++] = *result;
+	return FA_OK;
 }
 
-static void *
-work(void *argument)
+static fa_status
+work(void *argument, void *state, const fa_job *job, fa_error *error)
 {
-	job *j = argument;
-	fa_pipeline *pipeline;
-	fa_face_options face_options;
-	fa_error error;
+	evaluation *e = argument;
+	outcome result = {.number = job->number, .label = job->sample.label};
+	fa_status status;
 
-	if (fa_common_open(&j->o->common, &pipeline, &face_options, &error) != FA_OK)
+	if (job->sample.bytes == NULL)
+		status = fa_fail(error, FA_DAMAGED, "the image is NULL");
+	else
+		status =
+			(e->o->source.crops ? judge_crop : judge_photo)(state, &job->sample, &result, error);
+	if (status == FA_NO_MEMORY || status == FA_INTERNAL)
+		return status;
+	pthread_mutex_lock(&e->lock);
+	if (status == FA_OK)
+		status = append(e, &result, error);
+	else
 	{
-		pthread_mutex_lock(&j->lock);
-		if (j->error.status == FA_OK)
-			j->error = error;
-		pthread_mutex_unlock(&j->lock);
-		return NULL;
+		e->bad++;
+		fprintf(stderr, "faceattr: %s: %s: %s\n", job->sample.file, error->message, error->detail);
+		status = FA_OK;
 	}
-	for (;;)
-	{
-		int index;
-
-		pthread_mutex_lock(&j->lock);
-		index = j->next++;
-		pthread_mutex_unlock(&j->lock);
-		if (index >= j->images->count)
-			break;
-		if (judge(j, pipeline, &face_options, index, &error) != FA_OK)
-			fprintf(stderr, "faceattr: %s: %s: %s\n", j->images->samples[index].file, error.message,
-					error.detail);
-	}
-	fa_pipeline_close(pipeline);
-	return NULL;
+	pthread_mutex_unlock(&e->lock);
+	return status;
 }
 
-/* ---- Figures ----------------------------------------------------------------------- */
-
-typedef struct figures
+static fa_status
+copy_head_labels(fa_pipeline *pipeline, const char *head, fa_labels *labels, fa_error *error)
 {
-	int count, found, ages, genders, races;
-	double age_error;
-	int gender_right, race_right, covered;
-} figures;
+	int index = fa_pipeline_find_head(pipeline, head);
+	const fa_head_info *info;
+
+	if (index < 0)
+		return FA_OK;
+	info = fa_pipeline_head(pipeline, index);
+	return fa_labels_copy(&(fa_labels){(char **) info->labels, info->classes}, labels, error);
+}
 
 static void
-add(figures *f, const fa_sample *sample, const result *r)
+close_judge(void *state)
 {
-	f->count++;
-	if (!r->found)
+	judge *j = state;
+
+	if (j == NULL)
 		return;
-	f->found++;
-	if (sample->age >= 0 && r->face.has_age)
-	{
-		f->ages++;
-		f->age_error += fabs(r->face.age - sample->age);
-		f->covered += sample->age >= r->face.age_low && sample->age <= r->face.age_high;
-	}
-	if (sample->gender >= 0 && r->face.has_gender)
-	{
-		f->genders++;
-		f->gender_right += r->face.gender == sample->gender;
-	}
-	if (sample->race >= 0 && r->face.has_race)
-	{
-		f->races++;
-		f->race_right += r->face.race == sample->race;
-	}
+	fa_pipeline_close(j->pipeline);
+	free(j);
 }
 
-static double
-mean(double sum, int count)
+static fa_status
+open_judge(void *argument, void **state, fa_error *error)
 {
-	return count > 0 ? sum / count : NAN;
+	evaluation *e = argument;
+	judge *j = calloc(1, sizeof(*j));
+	fa_status status;
+
+	if (j == NULL)
+		return fa_no_memory(error, sizeof(*j));
+	*state = j;
+	FA_TRY(fa_common_open(&e->o->common, &j->pipeline, &j->face, error));
+	pthread_mutex_lock(&e->lock);
+	status = FA_OK;
+	if (e->model.genders.count == 0)
+		status = copy_head_labels(j->pipeline, "gender", &e->model.genders, error);
+	if (status == FA_OK && e->model.races.count == 0)
+		status = copy_head_labels(j->pipeline, "race", &e->model.races, error);
+	pthread_mutex_unlock(&e->lock);
+	return status;
 }
 
-static json_t *
-number(double value)
+/* --- Reading --------------------------------------------------------------------- */
+
+static fa_status
+take_row(void *argument, const fa_row *row, fa_error *error)
 {
-	return isfinite(value) ? json_real(round(value * 1000) / 1000) : json_null();
+	evaluation *e = argument;
+	fa_job job = {.number = row->number, .owned = true};
+
+	FA_TRY(fa_sample_of_row(row, &e->reader, &job.sample, error));
+	FA_TRY(fa_pool_put(e->pool, &job, error));
+	if (row->number % 100 == 0 && isatty(STDERR_FILENO))
+		fprintf(stderr, "\r\033[K%lld rows", (long long) row->number);
+	return FA_OK;
 }
 
-static json_t *
-figures_to_json(const figures *f)
+static fa_status
+read_images(evaluation *e, const fa_dataset *images, fa_error *error)
 {
-	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o}", "count", f->count, "found", f->found,
-					 "age_mae", number(mean(f->age_error, f->ages)), "age_interval_coverage",
-					 number(100 * mean(f->covered, f->ages)), "gender_accuracy",
-					 number(100 * mean(f->gender_right, f->genders)), "race_accuracy",
-					 number(100 * mean(f->race_right, f->races)));
-}
+	const options *o = e->o;
 
-static void
-print_line(const char *group, const figures *f)
-{
-	printf("%-14s %7d %7d %9.3f %9.2f %16.2f %14.2f\n", group, f->count, f->found,
-		   mean(f->age_error, f->ages), 100 * mean(f->covered, f->ages),
-		   100 * mean(f->gender_right, f->genders), 100 * mean(f->race_right, f->races));
-}
-
-static void
-report(const options *o, const fa_dataset *images, const result *results)
-{
-	static const char *const races[FA_RACES] = {"White", "Black", "Asian", "Indian", "Other"};
-	static const char *const genders[FA_GENDERS] = {"male", "female"};
-	figures all = {0}, by_race[FA_RACES] = {0}, by_gender[FA_GENDERS] = {0};
-	figures by_decade[DECADES] = {0};
-	json_t *json, *groups;
-
+	if (o->source.query != NULL)
+		return fa_query_run(o->source.connection, o->source.query, "faceattr evaluate", take_row, e,
+							&fa_on_signal, error);
 	for (int i = 0; i < images->count; i++)
 	{
-		const fa_sample *s = &images->samples[i];
-		int decade = (int) fmin(s->age / 10, DECADES - 1);
+		fa_job job = {.sample = images->samples[i], .number = i};
 
-		add(&all, s, &results[i]);
-		if (s->race >= 0)
-			add(&by_race[s->race], s, &results[i]);
-		if (s->gender >= 0)
-			add(&by_gender[s->gender], s, &results[i]);
-		if (s->age >= 0)
-			add(&by_decade[decade], s, &results[i]);
+		FA_TRY(fa_check_interrupt(&fa_on_signal, error));
+		FA_TRY(fa_pool_put(e->pool, &job, error));
 	}
-	if (!o->json)
+	return FA_OK;
+}
+
+/* All images judged: *sets are those of the data, to be freed. */
+static fa_status
+judge_all(evaluation *e, fa_dataset *images, fa_label_sets *sets, fa_error *error)
+{
+	const options *o = e->o;
+	const fa_pool_work pool = {open_judge, work, close_judge, e};
+	fa_label_sets given;
+	fa_error late;
+	fa_status status;
+
+	FA_TRY(fa_source_sets(&o->source, &given, error));
+	status = o->data == NULL ? FA_OK
+							 : fa_dataset_read_labelled(images, o->data, o->labels, &given, error);
+	if (status == FA_OK)
+		status = fa_pool_open(&pool, o->jobs, &e->pool, error);
+	if (status == FA_OK)
 	{
-		printf("%-14s %7s %7s %9s %9s %16s %14s\n", "group", "count", "found", "age_mae",
-			   "covered %", "gender_accuracy", "race_accuracy");
-		print_line("all", &all);
-		for (int i = 0; i < FA_RACES; i++)
-			print_line(races[i], &by_race[i]);
-		for (int i = 0; i < FA_GENDERS; i++)
-			print_line(genders[i], &by_gender[i]);
-		for (int i = 0; i < DECADES; i++)
+		status = read_images(e, images, error);
+		if (fa_pool_close(e->pool, status != FA_OK, &late) != FA_OK && status == FA_OK)
 		{
-			char name[32];
-
-			snprintf(name, sizeof(name), i == DECADES - 1 ? "%d+ years" : "%d-%d years", 10 * i,
-					 10 * i + 9);
-			print_line(name, &by_decade[i]);
+			*error = late;
+			status = late.status;
 		}
-		return;
+		if (isatty(STDERR_FILENO))
+			fprintf(stderr, "\r\033[K");
 	}
-	json = figures_to_json(&all);
-	groups = json_object();
-	json_object_set_new(json, "race", groups);
-	for (int i = 0; i < FA_RACES; i++)
-		json_object_set_new(groups, races[i], figures_to_json(&by_race[i]));
-	groups = json_object();
-	json_object_set_new(json, "gender", groups);
-	for (int i = 0; i < FA_GENDERS; i++)
-		json_object_set_new(groups, genders[i], figures_to_json(&by_gender[i]));
-	groups = json_object();
-	json_object_set_new(json, "decade", groups);
-	for (int i = 0; i < DECADES; i++)
-	{
-		char name[16];
+	if (status == FA_OK && o->data != NULL)
+		status = fa_label_sets_copy(&images->sets, sets, error);
+	else if (status == FA_OK)
+		status = fa_label_reader_settle(&e->reader, &given, sets, error);
+	for (int i = 0; i < e->count && status == FA_OK && o->data == NULL; i++)
+		fa_label_reader_apply(&e->reader, &e->outcomes[i].label);
+	fa_label_sets_free(&given);
+	return status;
+}
 
-		snprintf(name, sizeof(name), "%d", 10 * i);
-		json_object_set_new(groups, name, figures_to_json(&by_decade[i]));
-	}
-	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(8));
-	putchar('\n');
-	json_decref(json);
+/* --- Figures --------------------------------------------------------------------- */
+
+static int
+compare_outcomes(const void *left, const void *right)
+{
+	const outcome *a = left, *b = right;
+
+	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* Is the model's class the one of the data's name? -1: no label, no such head, no such name. */
+static int
+is_right(const fa_labels *data, int label, const fa_labels *model, bool has, int class)
+{
+	int wanted = label < 0 || !has ? FA_NO_LABEL : fa_labels_find(model, data->names[label]);
+
+	return wanted == FA_NO_LABEL ? -1 : class == wanted;
+}
+
+static fa_judgement
+make_judgement(const outcome *r, const fa_label_sets *sets, const fa_label_sets *model)
+{
+	const fa_face *f = &r->face;
+
+	return (fa_judgement){
+		.gender = r->label.gender,
+		.race = r->label.race,
+		.age = fa_label_age(&r->label),
+		.age_most = r->label.age_high,
+		.found = r->found,
+		.has_age = f->has_age,
+		.predicted_age = f->age,
+		.age_low = f->age_low,
+		.age_high = f->age_high,
+		.gender_right =
+			is_right(&sets->genders, r->label.gender, &model->genders, f->has_gender, f->gender),
+		.race_right = is_right(&sets->races, r->label.race, &model->races, f->has_race, f->race),
+		.gender_confidence = f->gender_confidence,
+		.race_confidence = f->race_confidence,
+	};
+}
+
+/* Labels of the data that the model does not know count neither way; that is said. */
+static void
+tell_unknown(const char *what, const fa_labels *data, const fa_labels *model)
+{
+	for (int i = 0; i < data->count && model->count > 0; i++)
+		if (fa_labels_find(model, data->names[i]) == FA_NO_LABEL)
+			fprintf(stderr, "faceattr: the model does not know the %s \"%s\"\n", what,
+					data->names[i]);
+}
+
+static fa_status
+report(evaluation *e, const fa_dataset *images, const fa_label_sets *sets, fa_error *error)
+{
+	int64_t unusable = e->reader.unusable + images->unusable;
+	fa_judgement *judgements = malloc(((size_t) e->count + 1) * sizeof(*judgements));
+	fa_status status;
+
+	if (judgements == NULL)
+		return fa_no_memory(error, ((size_t) e->count + 1) * sizeof(*judgements));
+	if (e->count > 0)
+		qsort(e->outcomes, (size_t) e->count, sizeof(outcome), compare_outcomes);
+	for (int i = 0; i < e->count; i++)
+		judgements[i] = make_judgement(&e->outcomes[i], sets, &e->model);
+	tell_unknown("gender", &sets->genders, &e->model.genders);
+	tell_unknown("race", &sets->races, &e->model.races);
+	if (unusable > 0)
+		fprintf(stderr, "faceattr: %lld values are no label, the first is %s\n",
+				(long long) unusable,
+				images->unusable > 0 ? images->first_unusable : e->reader.first_unusable);
+	status = (e->o->json ? fa_figures_to_json : fa_figures_to_text)(
+		judgements, e->count, e->bad, sets, e->o->seed, &fa_on_signal, error);
+	free(judgements);
+	return status;
 }
 
 int
 faceattr_evaluate(int argc, char **argv)
 {
-	static const struct argp_child children[] = {{&fa_common_argp, 0, NULL, 0}, {0}};
+	static const struct argp_child children[] = {
+		{&fa_common_argp, 0, NULL, 0}, {&fa_source_argp, 0, NULL, 0}, {0}};
 	static const struct argp parser = {
 		argp_options, parse_option,
 		NULL,         "Evaluates a model on labelled images, in total and by group.",
 		children,     NULL,
 		NULL};
-	options o = {.jobs = 1};
-	fa_dataset images;
-	job j = {.o = &o, .images = &images, .lock = PTHREAD_MUTEX_INITIALIZER};
-	pthread_t threads[256];
-	int started = 0;
-	fa_error error;
+	options o = {.jobs = 1, .seed = 1};
+	evaluation e = {.o = &o, .lock = PTHREAD_MUTEX_INITIALIZER};
+	fa_dataset images = {0};
+	fa_label_sets sets = {0};
+	fa_error error = {.status = FA_OK};
+	fa_status status;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &o);
-	if (fa_dataset_read_labelled(&images, o.data, o.labels, &error) != FA_OK)
-		return fa_complain(&error);
-	j.results = calloc((size_t) images.count + 1, sizeof(result));
-	if (j.results == NULL)
-		fa_no_memory(&j.error, images.count * sizeof(result));
-	while (j.results != NULL && started < o.jobs - 1 &&
-		   pthread_create(&threads[started], NULL, work, &j) == 0)
-		started++;
-	if (j.results != NULL)
-		work(&j);
-	for (int i = 0; i < started; i++)
-		pthread_join(threads[i], NULL);
-	if (j.error.status == FA_OK)
-		report(&o, &images, j.results);
-	free(j.results);
+	fa_catch_signals();
+	status = judge_all(&e, &images, &sets, &error);
+	if (status == FA_OK)
+		status = report(&e, &images, &sets, &error);
+	free(e.outcomes);
+	fa_label_sets_free(&e.model);
+	fa_label_sets_free(&sets);
+	fa_label_reader_free(&e.reader);
 	fa_dataset_free(&images);
-	return j.error.status == FA_OK ? 0 : fa_complain(&j.error);
+	if (status != FA_OK)
+		fa_complain(&error);
+	return status == FA_INTERRUPTED ? 130 : status != FA_OK;
 }

@@ -4,11 +4,73 @@
  */
 #include "heads.h"
 
-const fa_head fa_heads[FA_HEADS] = {
-	{"age", FA_AGE_CLASSES}, {"gender", FA_GENDERS}, {"race", FA_RACES}, {"face", 2}};
+#include <stdlib.h>
 
-static const char *const genders[FA_GENDERS] = {"male", "female"};
-static const char *const races[FA_RACES] = {"White", "Black", "Asian", "Indian", "Other"};
-static const char *const faces[2] = {"no", "yes"};
+fa_head fa_heads[FA_HEADS] = {{"age", FA_AGE_CLASSES}, {"gender", 2}, {"race", 5}, {"face", 2}};
 
-const char *const *const fa_head_labels[FA_HEADS] = {NULL, genders, races, faces};
+static const char *const faces[] = {"no", "yes"};
+
+const char *const *fa_head_labels[FA_HEADS] = {NULL, (const char *const *) fa_usual_gender_names,
+											   (const char *const *) fa_usual_race_names, faces};
+
+static fa_label_sets sets = {{fa_usual_gender_names, 2}, {fa_usual_race_names, 5}};
+static bool owned; /* the sets are copies */
+
+fa_status
+fa_heads_set(const fa_label_sets *given, fa_error *error)
+{
+	fa_label_sets copy;
+
+	FA_TRY(fa_label_sets_copy(given, &copy, error));
+	if (owned)
+		fa_label_sets_free(&sets);
+	sets = copy;
+	owned = true;
+	fa_heads[FA_HEAD_GENDER].classes = sets.genders.count;
+	fa_heads[FA_HEAD_RACE].classes = sets.races.count;
+	fa_head_labels[FA_HEAD_GENDER] = (const char *const *) sets.genders.names;
+	fa_head_labels[FA_HEAD_RACE] = (const char *const *) sets.races.names;
+	return FA_OK;
+}
+
+const fa_label_sets *
+fa_heads_sets(void)
+{
+	return &sets;
+}
+
+fa_status
+fa_heads_write(fa_weights *weights, fa_error *error)
+{
+	json_t *json = fa_label_sets_to_json(&sets);
+	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+	fa_status status;
+
+	status = text == NULL ? fa_fail(error, FA_INVALID, "a label is no UTF-8")
+						  : fa_weights_set(weights, "labels", text, error);
+	free(text);
+	json_decref(json);
+	return status;
+}
+
+fa_status
+fa_heads_read(const fa_weights *weights, fa_error *error)
+{
+	const char *text = fa_weights_get(weights, "labels");
+	fa_label_sets given;
+	json_t *json;
+	fa_status status;
+
+	if (text == NULL)
+	{
+		given = (fa_label_sets){fa_usual_genders, fa_usual_races};
+		return fa_heads_set(&given, error);
+	}
+	json = json_loads(text, 0, NULL);
+	status = fa_label_sets_from_json(json, &given, error);
+	json_decref(json);
+	FA_TRY(status);
+	status = fa_heads_set(&given, error);
+	fa_label_sets_free(&given);
+	return status;
+}

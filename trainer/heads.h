@@ -1,13 +1,18 @@
 /*
  * heads.h
  *		The heads that the trainer knows, in the order of a network's outputs. The
- *		last is trained only where there are negatives.
+ *		last is trained only where there are negatives. How many classes gender and
+ *		race have follows from the data: UTKFace's, until fa_heads_set.
+ *
+ * One training, one set of heads: they are set by the main thread before any other
+ * starts, and only read from then on.
  */
 #ifndef FA_HEADS_H
 #define FA_HEADS_H
 
 #include "../src/nn/net.h"
-#include "dataset.h"
+#include "../src/nn/weights.h"
+#include "label_reader.h"
 
 enum
 {
@@ -20,8 +25,16 @@ enum
 
 #define FA_AGE_CLASSES 101
 
-extern const fa_head fa_heads[FA_HEADS];
+extern fa_head fa_heads[FA_HEADS];
 /* Names of the classes; NULL where they are the numbers from 0. */
-extern const char *const *const fa_head_labels[FA_HEADS];
+extern const char *const *fa_head_labels[FA_HEADS];
+
+/* The classes of gender and race; the names are copied. */
+extern fa_status fa_heads_set(const fa_label_sets *sets, fa_error *error);
+/* The sets that are set. */
+extern const fa_label_sets *fa_heads_sets(void);
+/* The sets to and from a training's weights (metadata "labels"); weights without: UTKFace's. */
+extern fa_status fa_heads_write(fa_weights *weights, fa_error *error);
+extern fa_status fa_heads_read(const fa_weights *weights, fa_error *error);
 
 #endif

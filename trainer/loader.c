@@ -8,6 +8,7 @@
 
 #include "../src/vision/photo.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -140,6 +141,19 @@ note_damaged(fa_loader *loader, const fa_sample *sample)
 	pthread_mutex_unlock(&loader->lock);
 }
 
+/*
+ * The age to learn from a range is one of its years, another in every epoch: on average the
+ * target is spread evenly over the range.
+ */
+static float
+draw_age(const fa_label *label, bool middle, fa_random *random)
+{
+	if (middle || label->age_low == label->age_high)
+		return fa_label_age(label);
+	return label->age_low +
+		   (float) fa_random_below(random, (int) (label->age_high - label->age_low) + 1);
+}
+
 static fa_status
 make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 {
@@ -159,16 +173,17 @@ make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 	{
 		const fa_sample *sample = &o->faces->samples[chosen];
 
-		status = decode_face(sample, o->size, &image, error);
+		status = decode_face(sample, (int) ceil(sample->zoom * o->size), &image, error);
 		if (status != FA_OK && status != FA_NO_MEMORY)
 		{
 			note_damaged(loader, sample);
 			memset(out, 128, (size_t) o->size * o->size * 3);
 			return FA_OK;
 		}
-		loaded->targets[FA_HEAD_AGE][place] = sample->age;
-		loaded->targets[FA_HEAD_GENDER][place] = (float) sample->gender;
-		loaded->targets[FA_HEAD_RACE][place] = (float) sample->race;
+		loaded->targets[FA_HEAD_AGE][place] = draw_age(&sample->label, !o->shuffle, &random);
+		loaded->targets[FA_HEAD_GENDER][place] = (float) sample->label.gender;
+		loaded->targets[FA_HEAD_RACE][place] = (float) sample->label.race;
+		zoom = sample->zoom;
 		loaded->targets[FA_HEAD_FACE][place] = 1;
 	}
 	else
@@ -196,7 +211,8 @@ work(void *argument)
 	{
 		int64_t batch;
 		int place;
-		fa_error error = {.status = FA_OK};
+		fa_error error;
+		fa_status status;
 
 		while (!loader->stop && loader->next_batch >= loader->taken + AHEAD)
 			pthread_cond_wait(&loader->room, &loader->lock);
@@ -216,9 +232,9 @@ work(void *argument)
 			loader->next_image = 0;
 		}
 		pthread_mutex_unlock(&loader->lock);
-		make_image(loader, batch, place, &error);
+		status = make_image(loader, batch, place, &error);
 		pthread_mutex_lock(&loader->lock);
-		if (error.status != FA_OK && loader->error.status == FA_OK)
+		if (status != FA_OK && loader->error.status == FA_OK)
 			loader->error = error;
 		loader->ring[batch % AHEAD].done++;
 		pthread_cond_signal(&loader->ready);

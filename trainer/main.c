@@ -16,7 +16,8 @@ static const struct
 	{"detect", faceattr_detect, "find the faces in photos, as JSON or a table"},
 	{"annotate", faceattr_annotate, "draw boxes and labels on photos, videos, a camera's picture"},
 	{"evaluate", faceattr_evaluate, "how well a model does on labelled images, by group"},
-	{"train", faceattr_train, "fine-tune the attribute network on labelled chips, or its embedding on persons"},
+	{"train", faceattr_train,
+	 "fine-tune the attribute network on labelled chips, or its embedding on persons"},
 	{"calibrate", faceattr_calibrate, "turn a training's best weights into a model file"},
 	{"template", faceattr_template, "where the detector sees the landmarks of ready chips"},
 };

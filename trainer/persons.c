@@ -36,8 +36,8 @@ sort_images(const fa_dataset *faces, image *images)
 	int known = 0;
 
 	for (int i = 0; i < faces->count; i++)
-		if (faces->samples[i].person >= 0)
-			images[known++] = (image){faces->samples[i].person, i};
+		if (faces->samples[i].label.person >= 0)
+			images[known++] = (image){faces->samples[i].label.person, i};
 	qsort(images, (size_t) known, sizeof(image), by_person);
 	return known;
 }

@@ -137,10 +137,11 @@ restore_filter(const fa_op *op, const fa_weights *folded, const moments *m, floa
 	const fa_tensor *weight = tensor_of(folded, op->name, "weight");
 	const fa_tensor *bias = tensor_of(folded, op->name, "bias");
 	size_t per_channel = weight->count / op->channels;
-	float *gain, *shift, *running_mean, *running_var;
-	fa_tensor *filter;
+	float *filter, *gain, *shift, *running_mean, *running_var;
+	fa_tensor *added;
 
-	FA_TRY(fa_weights_add(restored, weight->name, weight->rank, weight->shape, &filter, error));
+	FA_TRY(fa_weights_add(restored, weight->name, weight->rank, weight->shape, &added, error));
+	filter = added->values; /* the tensor itself moves when another is added */
 	FA_TRY(add_vector(restored, op->name, "weight", op->channels, &gain, error));
 	FA_TRY(add_vector(restored, op->name, "bias", op->channels, &shift, error));
 	FA_TRY(add_vector(restored, op->name, "running_mean", op->channels, &running_mean, error));
@@ -152,8 +153,7 @@ restore_filter(const fa_op *op, const fa_weights *folded, const moments *m, floa
 		double deviation = sqrt(fmax(variance, 1e-4)); /* a channel that is always 0 stays so */
 
 		for (size_t i = 0; i < per_channel; i++)
-			filter->values[c * per_channel + i] =
-				(float) (weight->values[c * per_channel + i] / deviation);
+			filter[c * per_channel + i] = (float) (weight->values[c * per_channel + i] / deviation);
 		running_mean[c] = (float) ((mean - bias->values[c]) / deviation);
 		running_var[c] = 1.0f;
 		gain[c] = (float) (deviation * sqrt(1.0 + epsilon));

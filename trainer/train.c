@@ -20,6 +20,7 @@
 #include "parts.h"
 #include "persons.h"
 #include "report.h"
+#include "source.h"
 #include "train_options.h"
 #include "watch.h"
 
@@ -243,7 +244,7 @@ person_loss(training *t, fa_step_news *news, fa_error *error)
 
 	for (int i = 0; i < t->o.batch; i++)
 		t->batch_persons[i] =
-			t->faces.samples[fa_persons_pick(&t->persons, t->progress.step, i)].person;
+			t->faces.samples[fa_persons_pick(&t->persons, t->progress.step, i)].label.person;
 	FA_TRY(fa_triplet_loss(t->outputs[0], t->batch_persons, t->o.batch, t->embedding_size,
 						   t->o.margin, &news->total, t->gradients[0], &right, error));
 	news->losses[FA_PERSON] = news->total;
@@ -352,6 +353,7 @@ keep_best(const training *t, const fa_epoch *e, fa_weights *weights, fa_error *e
 	snprintf(text, sizeof(text), "%dx%d", t->o.size, t->o.size);
 	FA_TRY(fa_weights_set(weights, "input", text, error));
 	FA_TRY(fa_weights_set(weights, "network", "mobilenet_v1", error));
+	FA_TRY(fa_heads_write(weights, error));
 	length = (size_t) snprintf(name, sizeof(name), "best-step%06lld", (long long) e->step);
 	for (int h = 0; h < FA_TALLIES; h++)
 		if (formats[h] != NULL && isfinite(score[h]))
@@ -483,6 +485,8 @@ static fa_status
 run(training *t, fa_error *error)
 {
 	double saved = now();
+	const char *first_damaged;
+	int damaged;
 
 	while (!finished(t) && !signalled)
 	{
@@ -498,6 +502,10 @@ run(training *t, fa_error *error)
 		}
 	}
 	FA_TRY(save(t, error));
+	damaged = fa_loader_damaged(t->loader, &first_damaged);
+	if (damaged > 0)
+		fa_watch_say(&t->watch, "%d times an image could not be decoded, first %s", damaged,
+					 first_damaged);
 	if (signalled)
 	{
 		fa_watch_say(&t->watch, "stopped at step %lld; --resume goes on",
@@ -511,6 +519,39 @@ run(training *t, fa_error *error)
 }
 
 /* ---- Before and after -------------------------------------------------------------- */
+
+static bool
+is_signalled(void *argument)
+{
+	(void) argument;
+	return signalled;
+}
+
+static fa_status
+read_faces(training *t, fa_error *error)
+{
+	const fa_train_options *o = &t->o;
+	const fa_interrupt interrupt = {is_signalled, NULL};
+	fa_training_source source = {
+		.data = o->data,
+		.labels = o->labels,
+		.validation = o->validation,
+		.validation_labels = o->validation_labels,
+		.output = o->output,
+		.crops = {.weights = o->detector,
+				  .precision = (fa_precision) o->precision,
+				  .size = o->size},
+		.threads = o->threads + o->workers,
+		.seed = (uint64_t) o->seed,
+		.resume = o->resume,
+		.interrupt = &interrupt,
+	};
+
+	memcpy(source.crops.landmark_template, o->landmark_template.values,
+		   sizeof(source.crops.landmark_template));
+	FA_TRY(fa_source_read(&o->source, &source, &t->faces, &t->validation, error));
+	return fa_heads_set(&t->faces.sets, error);
+}
 
 static fa_status
 read_data(training *t, fa_error *error)
@@ -534,8 +575,7 @@ read_data(training *t, fa_error *error)
 	t->validating = t->loading;
 	t->validating.faces = &t->validation;
 	t->validating.negatives = &t->negative_validation;
-	FA_TRY(fa_dataset_read_labelled(&t->faces, o->data, o->labels, error));
-	FA_TRY(fa_dataset_read_labelled(&t->validation, o->validation, o->validation_labels, error));
+	FA_TRY(read_faces(t, error));
 	FA_TRY(fa_negatives_read(&t->negatives, o->negatives, o->detector, o->threads,
 							 (fa_precision) o->precision, landmarks, 0.3f, 4, (uint64_t) o->seed,
 							 error));
@@ -552,11 +592,11 @@ class_of(const fa_sample *sample, int head)
 	switch (head)
 	{
 		case FA_HEAD_AGE:
-			return (int) fminf(sample->age, FA_AGE_CLASSES - 1);
+			return (int) fminf(fa_label_age(&sample->label), FA_AGE_CLASSES - 1);
 		case FA_HEAD_GENDER:
-			return sample->gender;
+			return sample->label.gender;
 		case FA_HEAD_RACE:
-			return sample->race;
+			return sample->label.race;
 		default:
 			return FA_NO_LABEL;
 	}
@@ -755,5 +795,7 @@ faceattr_train(int argc, char **argv)
 	if (status == FA_OK)
 		status = run(&t, &error);
 	clean_up(&t);
-	return status != FA_OK ? fa_complain(&error) : signalled ? 130 : 0;
+	if (status != FA_OK)
+		fa_complain(&error);
+	return signalled ? 130 : status != FA_OK;
 }

@@ -50,6 +50,24 @@ static const row table[] = {
 	ROW("labels", "TSV", TEXT, labels, 1, "Their labels (default: beside the data)", .key = 'l'),
 	ROW("val", "TAR|DIR", TEXT, validation, 1, "Chips to validate on"),
 	ROW("val-labels", "TSV", TEXT, validation_labels, 1, "Their labels"),
+	ROW("dsn", "CONNECTION", TEXT, source.connection, 1,
+		"PostgreSQL's connection string (default: PG* variables)", .free = true),
+	ROW("query", "SQL", TEXT, source.query, 1,
+		"Rows to train on: image, age (or birth_date and photo_date), gender, race, person; box "
+		"where a photo shows several faces; key or id to name rows by"),
+	ROW("val-query", "SQL", TEXT, source.validation_query, 1, "Rows to validate on"),
+	ROW("val-share", "X", REAL, source.validation_share, 1,
+		"Without them: share of the query's rows held back (0.1)", .low = 0.0001, .high = 0.9),
+	ROW("crops", NULL, FLAG, source.crops, 1, "The query's images are ready chips, not photos"),
+	ROW("photos", NULL, FLAG, source.photos, 1,
+		"The data's images are photos: faces are detected and aligned"),
+	ROW("gender-labels", "A,B,...", TEXT, source.genders, 1,
+		"Names of the classes (as the data have them)"),
+	ROW("race-labels", "A,B,...", TEXT, source.races, 1, "The same of race"),
+	ROW("cache", "DIR", TEXT, source.cache, 1,
+		"Where crops of a query or of photos are kept (the output's directory)", .free = true),
+	ROW("cache-size", "MB", REAL, source.cache_megabytes, 1, "Most that they may take (16384)",
+		.low = 1, .high = 1e9, .free = true),
 	ROW("negatives", "TAR|DIR", TEXT, negatives, 1, "Photos without a human face"),
 	ROW("val-negatives", "TAR|DIR", TEXT, negative_validation, 1, "The same for validation"),
 	ROW("detector", "DIR", TEXT, detector, 1, "Where yunet_n.safetensors is (weights)"),
@@ -210,8 +228,16 @@ parse_option(int key, char *text, struct argp_state *state)
 		}
 	if (key != ARGP_KEY_END)
 		return ARGP_ERR_UNKNOWN;
-	if (o->data == NULL || o->validation == NULL || o->output == NULL || o->init == NULL)
-		argp_error(state, "--data, --val, --init and --output are needed");
+	if (o->output == NULL || o->init == NULL)
+		argp_error(state, "--init and --output are needed");
+	if (o->source.query == NULL ? o->data == NULL || o->validation == NULL
+								: o->data != NULL || o->validation != NULL)
+		argp_error(state, "either --data and --val are needed, or --query");
+	if (o->source.crops && o->source.photos)
+		argp_error(state, "--crops and --photos exclude each other");
+	if (o->source.query == NULL &&
+		(o->source.connection != NULL || o->source.validation_query != NULL))
+		argp_error(state, "--dsn and --val-query need --query");
 	if (o->task == FA_TASK_EMBED && (o->mixup > 0 || o->balance > 0 || o->negatives != NULL))
 		argp_error(state, "--task embed takes no --mixup, --balance and --negatives");
 	if (o->task == FA_TASK_EMBED)
@@ -229,10 +255,11 @@ fa_train_options_parse(fa_train_options *options, int argc, char **argv)
 {
 	struct argp_option rows[ROWS + 1] = {{0}};
 	struct argp parser = {
-		rows, parse_option, NULL, "Fine-tunes the attribute network on labelled face chips.",
+		rows, parse_option, NULL, "Fine-tunes the attribute network on labelled faces.",
 		NULL, NULL,         NULL};
 
 	*options = (fa_train_options){
+		.source = {.validation_share = 0.1, .cache_megabytes = 16384},
 		.detector = "weights",
 		.rates = "heads=2",
 		.negative_share = 0.1,

@@ -8,6 +8,7 @@
 
 #include "loss.h"
 #include "schedule.h"
+#include "source.h"
 #include "validate.h"
 
 #include <jansson.h>
@@ -28,6 +29,7 @@ typedef struct fa_train_options
 {
 	const char *data, *labels, *validation, *validation_labels;
 	const char *negatives, *negative_validation, *detector, *init, *output;
+	fa_source_options source;
 	const char *freeze, *rates, *augmentation;
 	double negative_share, save_minutes;
 	int size, batch, hidden, epochs, head_epochs, threads, workers, patience, seed;

@@ -211,7 +211,7 @@ verify(const fa_dataset *faces, const float *embeddings, int size, uint64_t seed
 	if (persons == NULL)
 		return fa_no_memory(error, (size_t) faces->count * sizeof(int));
 	for (int i = 0; i < faces->count; i++)
-		persons[i] = faces->samples[i].person;
+		persons[i] = faces->samples[i].label.person;
 	scores->means = fa_tally_means(&(fa_tally){.labels = {0}}, NULL);
 	scores->face = scores->reject = NAN;
 	status = fa_verification_accuracy(embeddings, persons, faces->count, size, seed,

@@ -18,10 +18,10 @@
 static fa_dataset
 dataset(const int *persons, int count)
 {
-	fa_dataset faces = {calloc((size_t) count, sizeof(fa_sample)), count};
+	fa_dataset faces = {.samples = calloc((size_t) count, sizeof(fa_sample)), .count = count};
 
 	for (int i = 0; i < count; i++)
-		faces.samples[i].person = persons[i];
+		faces.samples[i].label.person = persons[i];
 	return faces;
 }
 

@@ -121,7 +121,7 @@ figures_and_pictures(void **state)
 	char path[] = "/tmp/report.XXXXXX", *html;
 	picture jpeg = make_jpeg(&(jpeg_kind){.width = 40, .height = 40, .stored = JCS_YCbCr});
 	fa_sample samples[FACES];
-	fa_dataset faces = {samples, FACES};
+	fa_dataset faces = {.samples = samples, .count = FACES};
 	fa_logits logits = {.count = FACES};
 	fa_epoch epochs[2] = {
 		{.step = 10, .epoch = 1, .rate = 0.1, .training.total = 3, .validation.means.total = 2.5},

@@ -1,0 +1,23 @@
+/*
+ * figures.h
+ *		An evaluation's figures for all groups, as a table or as JSON, on standard output.
+ */
+#ifndef FA_FIGURES_H
+#define FA_FIGURES_H
+
+#include "../src/face/statistics.h"
+#include "label_reader.h"
+
+/*
+ * In total, by race, by gender, by decade of age, and (JSON: "groups") by all three, where there
+ * are any. bad: images that could not be decoded, which count nowhere. Shares are printed in per
+ * cent; intervals hold 95 %.
+ */
+extern fa_status fa_figures_to_text(const fa_judgement *judgements, int count, int bad,
+									const fa_label_sets *sets, uint64_t seed,
+									const fa_interrupt *interrupt, fa_error *error);
+extern fa_status fa_figures_to_json(const fa_judgement *judgements, int count, int bad,
+									const fa_label_sets *sets, uint64_t seed,
+									const fa_interrupt *interrupt, fa_error *error);
+
+#endif
