@@ -47,7 +47,7 @@ main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "--version") == 0)
 	{
-		puts("faceattr 0.1");
+		puts("faceattr 0.2");
 		return 0;
 	}
 	for (size_t i = 0; i < COMMANDS; i++)

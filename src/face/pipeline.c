@@ -67,10 +67,11 @@ fa_pipeline_close(fa_pipeline *pipeline)
 	free(pipeline);
 }
 
-fa_status
-fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision precision,
-				 const char *directory, const char *model_path, fa_pipeline **pipeline,
-				 fa_error *error)
+/* With the attribute model in a file, or in memory, or neither. */
+static fa_status
+open_pipeline(const fa_engine_interface *interface, int threads, fa_precision precision,
+			  const char *directory, const char *model_path, const fa_bytes *model,
+			  fa_pipeline **pipeline, fa_error *error)
 {
 	fa_pipeline *p = calloc(1, sizeof(fa_pipeline));
 	char path[4096];
@@ -89,6 +90,9 @@ fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision
 	if (status == FA_OK && model_path != NULL)
 		status = fa_attribute_model_open(interface, p->engine, p->precision, model_path,
 										 &p->attributes, error);
+	if (status == FA_OK && model != NULL)
+		status = fa_attribute_model_open_bytes(interface, p->engine, p->precision, model,
+											   &p->attributes, error);
 	if (status != FA_OK)
 	{
 		fa_pipeline_close(p);
@@ -96,6 +100,23 @@ fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision
 	}
 	*pipeline = p;
 	return FA_OK;
+}
+
+fa_status
+fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision precision,
+				 const char *directory, const char *model_path, fa_pipeline **pipeline,
+				 fa_error *error)
+{
+	return open_pipeline(interface, threads, precision, directory, model_path, NULL, pipeline,
+						 error);
+}
+
+fa_status
+fa_pipeline_open_bytes(const fa_engine_interface *interface, int threads, fa_precision precision,
+					   const char *directory, const fa_bytes *model, fa_pipeline **pipeline,
+					   fa_error *error)
+{
+	return open_pipeline(interface, threads, precision, directory, NULL, model, pipeline, error);
 }
 
 void
@@ -108,6 +129,12 @@ fa_precision
 fa_pipeline_precision(const fa_pipeline *pipeline)
 {
 	return pipeline->precision;
+}
+
+const char *
+fa_pipeline_network(const fa_pipeline *pipeline)
+{
+	return pipeline->attributes.network;
 }
 
 fa_face_options

@@ -52,7 +52,7 @@ next_row(FunctionCallInfo fcinfo)
 static Run
 run_of_call(FunctionCallInfo fcinfo, int n)
 {
-	return faceattr_run(PG_NARGS() > n ? PG_GETARG_TEXT_PP(n) : NULL);
+	return faceattr_run(fcinfo, PG_NARGS() > n ? PG_GETARG_TEXT_PP(n) : NULL);
 }
 
 bool

@@ -14,7 +14,7 @@
 #include "utils/guc.h"
 
 #if PG_VERSION_NUM >= 180000
-PG_MODULE_MAGIC_EXT(.name = "faceattr", .version = "0.1");
+PG_MODULE_MAGIC_EXT(.name = "faceattr", .version = "0.2");
 #else
 PG_MODULE_MAGIC;
 #endif
