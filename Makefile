@@ -26,9 +26,9 @@ SANITIZE ?=
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 WARNINGS = -Wall -Wextra -Werror
 CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
-	$(shell pkg-config --cflags freetype2 2>/dev/null)
+	$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
-TRAINER_LIBS = -larchive $(CORE_LIBS)
+TRAINER_LIBS = -larchive -lpq $(CORE_LIBS)
 
 CORE = $(BUILD)/libfaceattr.a
 # the companion program without its main(), for its tests
@@ -129,7 +129,7 @@ fuzz: fuzzers
 
 PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
 PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev \
-	fonts-dejavu-core libjansson-dev libarchive-dev postgresql-$(PG_MAJOR) \
+	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev postgresql-$(PG_MAJOR) \
 	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 

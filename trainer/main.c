@@ -18,6 +18,7 @@ static const struct
 	{"evaluate", faceattr_evaluate, "how well a model does on labelled images, by group"},
 	{"train", faceattr_train, "fine-tune the attribute network on labelled chips"},
 	{"calibrate", faceattr_calibrate, "turn a training's best weights into a model file"},
+	{"publish", faceattr_publish, "put a model file into a database, for every session to use"},
 	{"template", faceattr_template, "where the detector sees the landmarks of ready chips"},
 };
 
