@@ -84,6 +84,14 @@ for my $i (1 .. 6)
 my $each = join ' || ', map { qq{(face_array(image, 'm$_'))[1].gender} } 1 .. 6;
 is( query(qq{SELECT $each FROM photos p, generate_series(1, 2) WHERE name = 'portrait.jpg'}),
 	join("\n", (join '', map { "m$_-$shipped" } 1 .. 6) x 2), 'six models in one statement, twice');
+
+# Opening and leaving models costs no memory in the long run.
+query(qq{CREATE FUNCTION rounds(n int) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN
+		FOR i IN 1 .. n LOOP PERFORM $each FROM photos WHERE name = 'grey.jpg'; END LOOP; END \$\$;
+	CREATE FUNCTION private_memory() RETURNS int LANGUAGE sql AS \$\$
+		SELECT (regexp_match(pg_read_file('/proc/' || pg_backend_pid() || '/status', 0, 100000), 'RssAnon:\\s+(\\d+)'))[1]::int \$\$});
+my ($before, $after) = split /\n/, query('SELECT rounds(2) \g /dev/null' . "\nSELECT private_memory();\n" . 'SELECT rounds(8) \g /dev/null' . "\nSELECT private_memory()");
+cmp_ok($after - $before, '<', 15_000, '48 models opened: private memory of ' . $before . ' kB grew by ' . ($after - $before) . ' kB');
 query(qq{SELECT face_model_drop('m' || i) FROM generate_series(2, 6) i});
 is(query('SELECT string_agg(name, \',\' ORDER BY name) FROM face_model'), 'm1,utk', 'dropped');
 
@@ -109,6 +117,27 @@ is(query(q{SELECT DISTINCT split_part((faces[1]).gender, '-', 1), split_part(gen
 is( query(q{SET enable_seqscan = off; SELECT count(*) FROM stored WHERE (face_array(image, 'm1'))[1].gender IN ('m1-male', 'm1-female')}), '2', 'an index on faces');
 query(q{ANALYZE stored; REINDEX TABLE stored; VACUUM FULL stored});
 pass('ANALYZE, REINDEX and VACUUM compute with them');
+
+# --- What an older model has annotated: docs/models.md's procedure
+
+query(q{
+	CREATE TABLE archive AS SELECT id, image FROM photos;
+	ALTER TABLE archive RENAME TO archive_; ALTER TABLE photos RENAME TO photos_; ALTER TABLE archive_ RENAME TO photos} . ';' . documented());
+query(q{CALL annotate_photos('utk', 2)});
+my $by = q{SELECT count(*), count(DISTINCT faces_by), bool_and((faces[1]).gender ~ '^first') FROM photos WHERE faces_by = (face_model_version('utk')).sha256};
+is(query($by), '7|1|t', 'all photos annotated');
+query(qq{SELECT face_model_import('utk', '$second')});
+is(query($by), '0|0|', 'by an older model, now');
+query(q{INSERT INTO photos (id, image) SELECT 100, image FROM photos WHERE id = 1; CALL annotate_photos('utk')});
+is(query($by =~ s/first/second/r), '8|1|t', 'annotated again, in batches');
+query(qq{SELECT face_model_import('utk', '$first'); DROP TABLE photos; ALTER TABLE photos_ RENAME TO photos});
+
+# The SQL of the section "Which model said so", without its last line.
+sub documented
+{
+	my ($sql) = slurp_file("$ENV{HOME}/docs/models.md") =~ /## Which model said so.*?```sql\n(.*?)```/s or die;
+	return $sql =~ s/^CALL.*//mr;
+}
 
 # --- What is refused
 
