@@ -106,6 +106,20 @@ is(query($in_workers), 't', 'use published models');
 is( query(qq{BEGIN; SELECT face_model_import('utk', '$second') \\g /dev/null\n} . ($in_workers =~ s/first/second/r) . q{; ROLLBACK}),
 	't', 'and those of their transaction');
 
+# Published while workers are at it: they go on with what their statement began with.
+{
+	my $reader = background($node, q{SET parallel_leader_participation = off;
+		SELECT count(*), count(*) FILTER (WHERE (f[1]).gender ~ '^first') FROM (
+			SELECT face_array(image || decode(to_hex(i), 'escape'), 'utk') f FROM many, generate_series(1, 40) i OFFSET 0) s});
+	my $workers = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'};
+	$node->poll_query_until('postgres', "SELECT ($workers) > 0") or die;
+	query(qq{SELECT face_model_import('utk', '$second')});
+	cmp_ok(query($workers), '>', 0, 'published while workers run');
+	my ($out) = finish_background($reader);
+	is($out, "480|480\n", 'all of it by the model before');
+	query(qq{SELECT face_model_import('utk', '$first')});
+}
+
 # --- Stored columns
 
 query(q{CREATE TABLE stored (id int, image bytea, faces face[] GENERATED ALWAYS AS (face_array(image, 'utk')) STORED);

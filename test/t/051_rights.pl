@@ -41,6 +41,14 @@ like(as('alice', q{INSERT INTO face_model (name, weights, owner) SELECT 'x', wor
 like(as('alice', q{INSERT INTO face_model (name, weights, owner) SELECT 'x', words, 'nobody there' FROM files}), qr/^42501/, 'nor in nobody\'s');
 is(as('carol', q{INSERT INTO face_model (name, weights, owner) SELECT 'shared', words, 'alice' FROM files RETURNING owner}), 'alice', 'a member may in her role\'s');
 
+my $copy = temporary_path('rows.copy');
+query(qq{COPY (SELECT 'copied', words, 'bob' FROM files) TO '$copy'});
+$node->safe_psql('postgres', 'GRANT pg_read_server_files TO alice, dave');
+my $copied = qq{COPY face_model (name, weights, owner) FROM '$copy'};
+like(as('dave', $copied), qr/^42501: permission denied for table face_model/, 'COPY: dave may not');
+like(as('alice', $copied), qr/^42501: must be owner of model "copied"/, 'COPY: alice not for bob');
+$node->safe_psql('postgres', 'REVOKE pg_read_server_files FROM alice, dave');
+
 # --- By path on the server
 
 like(as('alice', qq{SELECT face_model_import('path', '$file')}), qr/^42501: permission denied to read a file of the server/, 'by path: wants pg_read_server_files');
