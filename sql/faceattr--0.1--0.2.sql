@@ -1,4 +1,4 @@
-/* faceattr 0.2: models as rows */
+/* faceattr 0.2: models as rows, counters */
 
 \echo Use "ALTER EXTENSION faceattr UPDATE" to load this file. \quit
 
@@ -95,3 +95,31 @@ AS 'MODULE_PATHNAME', 'faceattr_model_version' LANGUAGE C
 STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION face_model_version(text) IS
 'which model a name stands for, to the bit (model: its name)';
+
+CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT faces bigint,
+	OUT damaged bigint, OUT unsupported bigint, OUT too_large bigint, OUT other_errors bigint,
+	OUT decode_time float8, OUT detect_time float8, OUT classify_time float8)
+AS 'MODULE_PATHNAME', 'faceattr_stat_counters' LANGUAGE C
+VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION faceattr_stat_counters() IS 'the row of view faceattr_stat';
+
+CREATE VIEW faceattr_stat AS SELECT * FROM faceattr_stat_counters();
+GRANT SELECT ON faceattr_stat TO PUBLIC;
+COMMENT ON VIEW faceattr_stat IS 'what has been done so far';
+COMMENT ON COLUMN faceattr_stat.scope IS 'server: everything since it started or the counters were reset; session, where the library is not preloaded: by this session alone';
+COMMENT ON COLUMN faceattr_stat.since IS 'when counting began';
+COMMENT ON COLUMN faceattr_stat.images IS 'photos and crops looked at, bad ones too';
+COMMENT ON COLUMN faceattr_stat.faces IS 'faces reported';
+COMMENT ON COLUMN faceattr_stat.damaged IS 'images that were damaged';
+COMMENT ON COLUMN faceattr_stat.unsupported IS 'images of a format that is not read';
+COMMENT ON COLUMN faceattr_stat.too_large IS 'images with more than faceattr.max_pixels';
+COMMENT ON COLUMN faceattr_stat.other_errors IS 'images that failed for another reason, such as memory';
+COMMENT ON COLUMN faceattr_stat.decode_time IS 'milliseconds spent on reading, scaling and aligning';
+COMMENT ON COLUMN faceattr_stat.detect_time IS 'milliseconds spent on finding faces';
+COMMENT ON COLUMN faceattr_stat.classify_time IS 'milliseconds spent on their attributes';
+
+CREATE FUNCTION faceattr_stat_reset() RETURNS void
+AS 'MODULE_PATHNAME', 'faceattr_stat_reset' LANGUAGE C
+VOLATILE STRICT PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION faceattr_stat_reset() FROM PUBLIC;
+COMMENT ON FUNCTION faceattr_stat_reset() IS 'sets the counters of faceattr_stat to zero';

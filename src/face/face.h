@@ -81,6 +81,17 @@ extern fa_face_options fa_default_options(void);
 /* Name of the attribute model's network: "mobilenet_v1". */
 extern const char *fa_pipeline_network(const fa_pipeline *pipeline);
 
+/* What a pipeline has done: photos and crops, faces reported of them, seconds in each part. */
+typedef struct fa_work
+{
+	int64_t images, faces;
+	double decode; /* with scaling and aligning */
+	double detect, classify;
+} fa_work;
+
+/* Since it was opened or this was called last. */
+extern fa_work fa_pipeline_take_work(fa_pipeline *pipeline);
+
 /* A head of the attribute model. */
 typedef struct fa_head_info
 {

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define BATCH 8 /* of crops; what is left over goes one by one, so that two sizes are compiled */
 #define SECOND_LOOK_BELOW 0.7         /* view pixels per crop pixel */
@@ -27,7 +28,27 @@ struct fa_pipeline
 	fa_precision precision;
 	fa_detector *detector;
 	fa_attribute_model attributes; /* head_count 0: detector only */
+	fa_work work;
 };
+
+static double
+seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+}
+
+/* Adds the time since *since to *total; from there on, the next part is timed. */
+static void
+add_time(double *total, double *since)
+{
+	double now = seconds();
+
+	*total += now - *since;
+	*since = now;
+}
 
 fa_face_options
 fa_default_options(void)
@@ -144,6 +165,15 @@ fa_pipeline_options(const fa_pipeline *pipeline)
 											   : fa_default_options();
 }
 
+fa_work
+fa_pipeline_take_work(fa_pipeline *pipeline)
+{
+	fa_work work = pipeline->work;
+
+	memset(&pipeline->work, 0, sizeof(pipeline->work));
+	return work;
+}
+
 int
 fa_pipeline_head_count(const fa_pipeline *pipeline)
 {
@@ -246,20 +276,28 @@ detect(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_op
 	   fa_error *error)
 {
 	fa_detection *detections;
+	double since = seconds();
 	int count;
 	fa_status status;
 
+	pipeline->work.images++;
 	memset(view, 0, sizeof(*view));
 	memset(faces, 0, sizeof(*faces));
 	FA_TRY(fa_face_options_check(options, error));
 	FA_TRY(fa_photo_open(photo, bytes, length, options->max_pixels, error));
 	faces->width = photo->width;
 	faces->height = photo->height;
-	FA_TRY(fa_photo_decode(photo, fa_detector_eighths(photo, options->detect_size), view, interrupt,
-						   error));
-	FA_TRY(fa_detector_run(pipeline->detector, photo, view, options->detect_size,
-						   options->min_score, !options->one_pass, &detections, &count, interrupt,
-						   error));
+	status = fa_photo_decode(photo, fa_detector_eighths(photo, options->detect_size), view,
+							 interrupt, error);
+	add_time(&pipeline->work.decode, &since);
+	if (status != FA_OK)
+		return status;
+	status =
+		fa_detector_run(pipeline->detector, photo, view, options->detect_size, options->min_score,
+						!options->one_pass, &detections, &count, interrupt, error);
+	add_time(&pipeline->work.detect, &since);
+	if (status != FA_OK)
+		return status;
 	status = take_faces(detections, count, options, faces, error);
 	free(detections);
 	return status;
@@ -344,6 +382,7 @@ run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, v
 	float *outputs[FA_MAX_OUTPUTS] = {NULL}, *values;
 	size_t per_crop = (size_t) m->embedding_size;
 	uint8_t *pixels = malloc(BATCH * crop_bytes);
+	double since = seconds();
 	fa_status status = FA_OK;
 
 	for (int h = 0; h < m->head_count; h++)
@@ -366,6 +405,7 @@ run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, v
 		}
 		for (int i = 0; i < n && status == FA_OK; i++)
 			status = make(argument, first + i, pixels + i * crop_bytes, error);
+		add_time(&pipeline->work.decode, &since);
 		if (status == FA_OK)
 			status = pipeline->interface->run(m->model, &batch, outputs, interrupt, error);
 		for (int i = 0; i < n && status == FA_OK; i++)
@@ -377,6 +417,7 @@ run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, v
 			mine[m->head_count] = outputs[m->embedding] + (size_t) i * m->embedding_size;
 			take(argument, first + i, mine);
 		}
+		add_time(&pipeline->work.classify, &since);
 		first += n;
 	}
 	free(pixels);
@@ -481,7 +522,12 @@ find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fac
 			status = fa_no_memory(error, bytes_needed);
 	}
 	if (status == FA_OK && classify)
+	{
+		double since = seconds();
+
 		status = look_closer(m, &photo, &view, faces, &closer, interrupt, error);
+		add_time(&pipeline->work.decode, &since);
+	}
 	if (status == FA_OK && classify)
 	{
 		photo_crops crops = {pipeline,
@@ -499,7 +545,9 @@ find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fac
 	}
 	fa_image_free(&view.image);
 	fa_image_free(&closer.image);
-	if (status != FA_OK)
+	if (status == FA_OK)
+		pipeline->work.faces += faces->count;
+	else
 	{
 		fa_faces_free(faces);
 		if (embeddings != NULL)
@@ -604,6 +652,7 @@ take_ready_outputs(void *argument, int index, float *const *outputs)
 		memset(&r->faces[i], 0, sizeof(fa_face));
 		return;
 	}
+	r->pipeline->work.faces++;
 	fa_set_attributes(m, outputs, &r->faces[i], &probability);
 	r->faces[i].score = r->faces[i].detect_score = probability;
 	if (r->logits != NULL)
@@ -628,6 +677,7 @@ classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pi
 	for (int i = 0; i < count; i++)
 		if (crops[i].bytes != NULL)
 			indexes[there++] = i;
+	pipeline->work.images += there;
 	if (pipeline->attributes.head_count == 0)
 		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
 	else

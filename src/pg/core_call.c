@@ -174,6 +174,7 @@ report_image_error(const fa_error *error, BadImage on_bad_image)
 	bool bad_image = error->status == FA_DAMAGED || error->status == FA_UNSUPPORTED ||
 					 error->status == FA_TOO_LARGE;
 
+	stat_error(error->status);
 	if (bad_image && on_bad_image == BAD_IMAGE_IGNORE)
 		return;
 	ereport(bad_image && on_bad_image == BAD_IMAGE_WARNING ? WARNING : ERROR,

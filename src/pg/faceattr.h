@@ -128,6 +128,29 @@ extern Datum face_datum(const FaceType *type, const fa_pipeline *pipeline, const
 extern Datum face_array_datum(const FaceType *type, const fa_pipeline *pipeline,
 							  const fa_face *faces, int count);
 
+/* --- Counters (stat.c) ----------------------------------------------------------- */
+
+/* In the order of the columns of view faceattr_stat. */
+typedef enum Stat
+{
+	STAT_IMAGES, /* photos and crops */
+	STAT_FACES,
+	STAT_DAMAGED,
+	STAT_UNSUPPORTED,
+	STAT_TOO_LARGE,
+	STAT_OTHER_ERRORS,
+	STAT_DECODE_TIME, /* microseconds, from here on */
+	STAT_DETECT_TIME,
+	STAT_CLASSIFY_TIME,
+	STATS
+} Stat;
+
+extern void stat_init(void);
+/* An image could not be read. */
+extern void stat_error(fa_status status);
+/* Counts what the pipeline has done since the last time. */
+extern void stat_work(fa_pipeline *pipeline);
+
 /* --- From a photo to faces (functions.c) ---------------------------------------- */
 
 typedef struct Faces
