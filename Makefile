@@ -174,7 +174,7 @@ lint:
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
-		-isystem $$($(PG_CONFIG) --includedir-server) $(shell pkg-config --cflags freetype2 2>/dev/null)
+		-isystem $$($(PG_CONFIG) --includedir-server) $(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint FORCE

@@ -45,22 +45,21 @@ extern int faceattr_on_bad_image; /* a BadImage */
 
 /* --- Models (models.c) --------------------------------------------------------- */
 
+#define MODEL_KEY PG_SHA256_DIGEST_LENGTH
+
 /* What a name stands for in the current statement; palloc'ed. */
 typedef struct Model
 {
 	char *name;
-	bool shipped; /* a file that comes with the extension; else a row of face_model */
-	uint8 sha256[PG_SHA256_DIGEST_LENGTH]; /* of the bytes */
-	Datum weights;                         /* a row's bytea, not fetched yet */
-	bytea *bytes;                          /* fetched; NULL: not yet */
+	bool shipped;         /* a file that comes with the extension; else a row of face_model */
+	uint8 key[MODEL_KEY]; /* of a row its SHA-256, of a file its name */
+	Datum weights;        /* a row's bytea, not fetched yet */
 } Model;
 
 /* Raises undefined_object where fcinfo's function, its user and snapshot see no such model. */
 extern Model faceattr_find_model(FunctionCallInfo fcinfo, const char *name);
-/* The weights file: fetched, and compared with the SHA-256. */
-extern bytea *faceattr_model_bytes(Model *model);
-/* Frees what it holds, but not its name. */
-extern void faceattr_model_close(Model *model);
+/* The weights file, fetched. */
+extern bytea *faceattr_model_bytes(const Model *model);
 /* Of a shipped model. */
 extern char *faceattr_model_path(const Model *model);
 extern char *faceattr_weights_directory(void);

@@ -5,9 +5,9 @@
  *		extension's table face_model.
  *
  * The table is read as any query of the current user reads it, by SPI: with the
- * statement's snapshot, and only with the rights to. A model is what its bytes
- * are: their SHA-256 stands for it everywhere else, so no cache has to be told
- * that a row has changed.
+ * statement's snapshot, and only with the rights to. A row's SHA-256, which the
+ * server computes, stands for its bytes everywhere else, so no cache has to be told
+ * that a row has changed; a shipped file's name does for the file.
  */
 #include "faceattr.h"
 
@@ -36,20 +36,15 @@
 #define WEIGHTS_DIRECTORY "extension/faceattr"
 
 /* Models that come with the extension, as <name>.safetensors; their names are reserved. */
-static struct Shipped
-{
-	const char *name;
-	bool known; /* its file has been read by this session */
-	uint8 sha256[PG_SHA256_DIGEST_LENGTH];
-} shipped[] = {{.name = "default"}};
+static const char *const shipped[] = {"default"};
 
-static struct Shipped *
-find_shipped(const char *name)
+static bool
+is_shipped(const char *name)
 {
 	for (size_t i = 0; i < lengthof(shipped); i++)
-		if (strcmp(name, shipped[i].name) == 0)
-			return &shipped[i];
-	return NULL;
+		if (strcmp(name, shipped[i]) == 0)
+			return true;
+	return false;
 }
 
 char *
@@ -97,47 +92,11 @@ read_weights_file(const char *path)
 	return bytes;
 }
 
-static void
-compute_sha256(const bytea *bytes, uint8 *sha256)
-{
-	const bytea *hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, PointerGetDatum(bytes)));
-
-	memcpy(sha256, VARDATA_ANY(hash), PG_SHA256_DIGEST_LENGTH);
-}
-
 bytea *
-faceattr_model_bytes(Model *model)
+faceattr_model_bytes(const Model *model)
 {
-	uint8 sha256[PG_SHA256_DIGEST_LENGTH];
-
-	if (model->bytes != NULL)
-		return model->bytes;
-	if (model->shipped)
-		model->bytes = read_weights_file(faceattr_model_path(model));
-	else
-		model->bytes = DatumGetByteaPP(model->weights);
-	compute_sha256(model->bytes, sha256);
-	if (model->shipped)
-	{
-		struct Shipped *s = find_shipped(model->name);
-
-		memcpy(s->sha256, sha256, sizeof(sha256));
-		memcpy(model->sha256, sha256, sizeof(sha256));
-		s->known = true;
-	}
-	else if (memcmp(sha256, model->sha256, sizeof(sha256)) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("weights of model \"%s\" are not what their SHA-256 says", model->name)));
-	return model->bytes;
-}
-
-void
-faceattr_model_close(Model *model)
-{
-	if (model->bytes != NULL)
-		pfree(model->bytes);
-	model->bytes = NULL;
+	return model->shipped ? read_weights_file(faceattr_model_path(model))
+						  : DatumGetByteaPP(model->weights);
 }
 
 char *
@@ -248,7 +207,7 @@ find_row(const char *table, Model *model)
 			VARSIZE_ANY_EXHDR(DatumGetByteaPP(sha256)) != PG_SHA256_DIGEST_LENGTH)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("table \"face_model\" is not as the extension created it")));
-		memcpy(model->sha256, VARDATA_ANY(DatumGetByteaPP(sha256)), PG_SHA256_DIGEST_LENGTH);
+		memcpy(model->key, VARDATA_ANY(DatumGetByteaPP(sha256)), MODEL_KEY);
 		/* only the pointer to where they are stored: most calls have no need of them */
 		spi = MemoryContextSwitchTo(caller);
 		model->weights = datumCopy(weights, false, -1);
@@ -269,7 +228,7 @@ raise_unknown(const char *table, const char *name)
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", name),
 				 errhint("The extension comes with the model \"%s\". Published ones need "
 						 "ALTER EXTENSION faceattr UPDATE.",
-						 shipped[0].name)));
+						 shipped[0])));
 	SPI_connect();
 	any = query_row(prepare(psprintf("SELECT FROM %s LIMIT 1", table), 0, NULL), NULL);
 	SPI_finish();
@@ -277,27 +236,23 @@ raise_unknown(const char *table, const char *name)
 			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", name),
 			 any ? errhint("The extension comes with the model \"%s\"; published ones are rows of "
 						   "table %s.",
-						   shipped[0].name, table)
+						   shipped[0], table)
 				 : errhint("The extension comes with the model \"%s\"; table %s of published ones "
 						   "is empty. When a dump is being restored, restore that table's rows "
 						   "first.",
-						   shipped[0].name, table)));
+						   shipped[0], table)));
 }
 
 Model
 faceattr_find_model(FunctionCallInfo fcinfo, const char *name)
 {
 	Model model = {.name = pstrdup(name)};
-	const struct Shipped *s = find_shipped(name);
 	const char *table;
 
-	model.shipped = s != NULL;
-	if (s != NULL)
+	model.shipped = is_shipped(name);
+	if (model.shipped)
 	{
-		if (s->known)
-			memcpy(model.sha256, s->sha256, sizeof(model.sha256));
-		else
-			faceattr_model_bytes(&model);
+		strlcpy((char *) model.key, name, sizeof(model.key));
 		return model;
 	}
 	table = model_table(fcinfo);
@@ -315,13 +270,21 @@ faceattr_model_version(PG_FUNCTION_ARGS)
 {
 	const char *name = PG_NARGS() > 0 ? text_to_cstring(PG_GETARG_TEXT_PP(0)) : faceattr_model;
 	Model model = faceattr_find_model(fcinfo, name);
-	bytea *sha256 = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	Datum values[2] = {CStringGetTextDatum(name), PointerGetDatum(sha256)};
+	Datum values[2] = {CStringGetTextDatum(name)};
 	bool nulls[2] = {false, false};
 	TupleDesc desc;
 
-	SET_VARSIZE(sha256, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	memcpy(VARDATA(sha256), model.sha256, PG_SHA256_DIGEST_LENGTH);
+	if (model.shipped)
+		values[1] =
+			DirectFunctionCall1(sha256_bytea, PointerGetDatum(faceattr_model_bytes(&model)));
+	else
+	{
+		bytea *sha256 = palloc(VARHDRSZ + MODEL_KEY);
+
+		SET_VARSIZE(sha256, VARHDRSZ + MODEL_KEY);
+		memcpy(VARDATA(sha256), model.key, MODEL_KEY);
+		values[1] = PointerGetDatum(sha256);
+	}
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
@@ -384,7 +347,7 @@ faceattr_model_drop(PG_FUNCTION_ARGS)
 	Oid type = TEXTOID;
 	int result;
 
-	if (find_shipped(TextDatumGetCString(name)) != NULL)
+	if (is_shipped(TextDatumGetCString(name)))
 		ereport(ERROR, (errcode(ERRCODE_RESERVED_NAME),
 						errmsg("model \"%s\" comes with the extension and cannot be dropped",
 							   TextDatumGetCString(name))));
@@ -447,7 +410,7 @@ faceattr_model_guard(PG_FUNCTION_ARGS)
 	{
 		const char *name = row_value(data, new_row, "name");
 
-		if (name != NULL && find_shipped(name) != NULL)
+		if (name != NULL && is_shipped(name))
 			ereport(ERROR,
 					(errcode(ERRCODE_RESERVED_NAME), errmsg("model name \"%s\" is reserved", name),
 					 errdetail("A model of that name comes with the extension.")));

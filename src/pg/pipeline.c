@@ -2,7 +2,7 @@
  * pipeline.c
  *		From a model to a loaded pipeline, and to the options that a call runs with.
  *
- * A backend keeps a few pipelines, found by the SHA-256 of their model, least
+ * A backend keeps a few pipelines, found by the key of their model, least
  * recently used leaving. Each is opened by the first call that needs it, never by
  * the postmaster; another precision replaces it. Nobody keeps a pipeline from one
  * SQL call to the next, and none is opened while another is in use.
@@ -16,7 +16,7 @@
 typedef struct CachedPipeline
 {
 	fa_pipeline *pipeline; /* NULL: an unused place */
-	uint8 sha256[PG_SHA256_DIGEST_LENGTH];
+	uint8 key[MODEL_KEY];
 	fa_precision precision; /* that was asked for */
 	int threads;
 	uint64 last_use;
@@ -32,8 +32,7 @@ cache_place(const Model *model)
 
 	for (int i = 0; i < PIPELINES; i++)
 	{
-		if (cache[i].pipeline != NULL &&
-			memcmp(cache[i].sha256, model->sha256, sizeof(model->sha256)) == 0)
+		if (cache[i].pipeline != NULL && memcmp(cache[i].key, model->key, sizeof(model->key)) == 0)
 			return &cache[i];
 		if (cache[i].last_use < place->last_use) /* 0: never used */
 			place = &cache[i];
@@ -42,7 +41,7 @@ cache_place(const Model *model)
 }
 
 static void
-open_pipeline(CachedPipeline *place, Model *model)
+open_pipeline(CachedPipeline *place, const Model *model)
 {
 	bytea *weights = faceattr_model_bytes(model);
 	fa_bytes bytes = {VARDATA_ANY(weights), VARSIZE_ANY_EXHDR(weights)};
@@ -52,27 +51,25 @@ open_pipeline(CachedPipeline *place, Model *model)
 
 	core_enter(&call);
 	fa_pipeline_close(place->pipeline);
-	place->pipeline = NULL;
-	place->last_use = 0;
+	*place = (CachedPipeline){.precision = faceattr_precision, .threads = faceattr_threads};
+	memcpy(place->key, model->key, sizeof(place->key));
 	status = fa_pipeline_open_bytes(&fa_cpu_engine, faceattr_threads, faceattr_precision, directory,
 									&bytes, &place->pipeline, &call.error);
 	if (core_leave(&call, status) != FA_OK)
 		raise_model_error(&call.error, model);
-	memcpy(place->sha256, model->sha256, sizeof(place->sha256));
-	place->precision = faceattr_precision;
-	place->threads = faceattr_threads;
-	faceattr_model_close(model);
+	if ((Pointer) weights != DatumGetPointer(model->weights))
+		pfree(weights);
 }
 
 /* The model's pipeline as the session's settings want it. */
 static fa_pipeline *
-get_pipeline(Model *model)
+get_pipeline(const Model *model)
 {
 	static uint64 clock;
 	CachedPipeline *place = cache_place(model);
 
 	if (place->pipeline == NULL || place->precision != (fa_precision) faceattr_precision ||
-		memcmp(place->sha256, model->sha256, sizeof(model->sha256)) != 0)
+		memcmp(place->key, model->key, sizeof(model->key)) != 0)
 		open_pipeline(place, model);
 	if (place->threads != faceattr_threads)
 	{
