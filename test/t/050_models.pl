@@ -85,13 +85,14 @@ my $each = join ' || ', map { qq{(face_array(image, 'm$_'))[1].gender} } 1 .. 6;
 is( query(qq{SELECT $each FROM photos p, generate_series(1, 2) WHERE name = 'portrait.jpg'}),
 	join("\n", (join '', map { "m$_-$shipped" } 1 .. 6) x 2), 'six models in one statement, twice');
 
-# Opening and leaving models costs no memory in the long run.
+# Opening and leaving models costs no memory in the long run: the heap's fragments come and
+# go by 20 MB, and a leak of 1 MB a model would show.
 query(qq{CREATE FUNCTION rounds(n int) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN
 		FOR i IN 1 .. n LOOP PERFORM $each FROM photos WHERE name = 'grey.jpg'; END LOOP; END \$\$;
 	CREATE FUNCTION private_memory() RETURNS int LANGUAGE sql AS \$\$
 		SELECT (regexp_match(pg_read_file('/proc/' || pg_backend_pid() || '/status', 0, 100000), 'RssAnon:\\s+(\\d+)'))[1]::int \$\$});
-my ($before, $after) = split /\n/, query('SELECT rounds(2) \g /dev/null' . "\nSELECT private_memory();\n" . 'SELECT rounds(8) \g /dev/null' . "\nSELECT private_memory()");
-cmp_ok($after - $before, '<', 15_000, '48 models opened: private memory of ' . $before . ' kB grew by ' . ($after - $before) . ' kB');
+my ($before, $after) = split /\n/, query('SELECT rounds(4) \g /dev/null' . "\nSELECT private_memory();\n" . 'SELECT rounds(10) \g /dev/null' . "\nSELECT private_memory()");
+cmp_ok($after - $before, '<', 40_000, '60 models opened: private memory of ' . $before . ' kB grew by ' . ($after - $before) . ' kB');
 query(qq{SELECT face_model_drop('m' || i) FROM generate_series(2, 6) i});
 is(query('SELECT string_agg(name, \',\' ORDER BY name) FROM face_model'), 'm1,utk', 'dropped');
 
