@@ -26,8 +26,7 @@ SANITIZE ?=
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 WARNINGS = -Wall -Wextra -Werror
 CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
-	$(shell pkg-config --cflags freetype2 2>/dev/null)
-PQ_CFLAGS = $(shell pkg-config --cflags libpq 2>/dev/null)
+	$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
 TRAINER_LIBS = -larchive -lpq -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(CORE_LIBS)
 
@@ -62,11 +61,10 @@ clean:
 HEADERS = stdio.h dnnl.h jpeglib.h png.h ft2build.h jansson.h archive.h libpq-fe.h
 $(BUILD)/libraries:
 	@mkdir -p $(@D)
-	@printf '#include <%s>\n' $(HEADERS) | $(CC) $(CORE_CFLAGS) $(PQ_CFLAGS) -fsyntax-only -x c - || \
+	@printf '#include <%s>\n' $(HEADERS) | $(CC) $(CORE_CFLAGS) -fsyntax-only -x c - || \
 		{ echo "The compiler or a library is missing: 'make deps' installs them" >&2; false; }
 	@touch $@
 
-$(BUILD)/trainer/%.o: CORE_CFLAGS += $(PQ_CFLAGS)
 
 $(BUILD)/%.o: %.c | $(BUILD)/libraries
 	@mkdir -p $(@D)
@@ -193,7 +191,7 @@ lint: $(BUILD)/trainer/event.pb-c.h
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
 		-isystem $$($(PG_CONFIG) --includedir-server) -isystem $(BUILD)/trainer \
-		$(shell pkg-config --cflags freetype2 2>/dev/null) $(PQ_CFLAGS)
+		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint FORCE

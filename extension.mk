@@ -3,7 +3,7 @@
 
 EXTENSION = faceattr
 MODULE_big = faceattr
-DATA = sql/faceattr--0.1.sql
+DATA = $(wildcard sql/faceattr--*.sql)
 OBJS = $(patsubst %.c,%.o,$(wildcard src/pg/*.c))
 SHLIB_LINK = $(CORE) $(CORE_LIBS)
 REGRESS = $(filter-out faceattr--%,$(basename $(notdir $(wildcard sql/*.sql))))

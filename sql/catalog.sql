@@ -10,6 +10,17 @@ ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT attname, format_type(atttypid, atttypmod) AS type
 FROM pg_attribute WHERE attrelid = 'face'::regclass ORDER BY attnum;
 
+SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull AS not_null, attgenerated AS generated, attstorage AS storage
+FROM pg_attribute WHERE attrelid = 'face_model'::regclass AND attnum > 0 ORDER BY attnum;
+-- Everybody predicts with every model, and may publish none.
+SELECT p.privilege, has_table_privilege('public', 'face_model', p.privilege) AS everybody
+FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p (privilege);
+SELECT 'face_model'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'faceattr';
+-- Nothing runs with rights other than the caller's.
+SELECT p.oid::regprocedure
+FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'faceattr' WHERE prosecdef;
+
 -- Everything has a comment, and a function's names its arguments.
 SELECT p.oid::regprocedure, a.name
 FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
@@ -18,8 +29,9 @@ JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'faceattr',
 WHERE a.n <= p.pronargs
 AND coalesce(obj_description(p.oid, 'pg_proc') !~ (a.name || ':'), true);
 SELECT attname FROM pg_attribute
-WHERE attrelid = 'face'::regclass AND col_description(attrelid, attnum) IS NULL;
+WHERE attrelid IN ('face'::regclass, 'face_model'::regclass, 'faceattr_stat'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 SELECT obj_description('face'::regtype, 'pg_type') IS NOT NULL AS type_comment,
+       obj_description('face_model'::regclass, 'pg_class') IS NOT NULL AS table_comment,
        obj_description('face_attributes_trigger()'::regprocedure, 'pg_proc') IS NOT NULL AS trigger_comment;
 
 -- The functions cost what they cost: cheap predicates go first.

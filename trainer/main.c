@@ -19,6 +19,7 @@ static const struct
 	{"train", faceattr_train,
 	 "fine-tune the attribute network on labelled chips, or its embedding on persons"},
 	{"calibrate", faceattr_calibrate, "turn a training's best weights into a model file"},
+	{"publish", faceattr_publish, "put a model file into a database, for every session to use"},
 	{"template", faceattr_template, "where the detector sees the landmarks of ready chips"},
 };
 
@@ -48,7 +49,7 @@ main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "--version") == 0)
 	{
-		puts("faceattr 0.1");
+		puts("faceattr 0.2");
 		return 0;
 	}
 	for (size_t i = 0; i < COMMANDS; i++)

@@ -11,6 +11,7 @@ extern int faceattr_calibrate(int argc, char **argv);
 extern int faceattr_evaluate(int argc, char **argv);
 extern int faceattr_detect(int argc, char **argv);
 extern int faceattr_annotate(int argc, char **argv);
+extern int faceattr_publish(int argc, char **argv);
 extern int faceattr_template(int argc, char **argv);
 
 #endif

@@ -244,6 +244,7 @@ open_model(const fa_engine_interface *interface, fa_engine *engine, fa_precision
 		heads[i].classes = m->heads[i].classes;
 	}
 	FA_TRY(fa_net_mobilenet_v1(&net, heads, m->head_count, hidden, false, 0, error));
+	snprintf(m->network, sizeof(m->network), "%s", net.name);
 	m->embedding = fa_net_find_output(&net, "embedding");
 	m->embedding_size = net.ops[net.outputs[m->embedding].op].channels;
 	for (int i = 0; i < m->head_count; i++)
@@ -272,6 +273,23 @@ fa_attribute_model_open(const fa_engine_interface *interface, fa_engine *engine,
 		fa_error_in(error, path);
 		fa_attribute_model_close(interface, model);
 	}
+	return status;
+}
+
+fa_status
+fa_attribute_model_open_bytes(const fa_engine_interface *interface, fa_engine *engine,
+							  fa_precision precision, const fa_bytes *bytes,
+							  fa_attribute_model *model, fa_error *error)
+{
+	fa_weights weights = {0};
+	fa_status status;
+
+	memset(model, 0, sizeof(*model));
+	FA_TRY(fa_weights_parse(&weights, bytes->bytes, bytes->length, error));
+	status = open_model(interface, engine, precision, &weights, model, error);
+	fa_weights_free(&weights);
+	if (status != FA_OK)
+		fa_attribute_model_close(interface, model);
 	return status;
 }
 

@@ -12,6 +12,7 @@
 typedef struct fa_attribute_model
 {
 	fa_model *model;
+	char network[FA_NAME_LENGTH];
 	int height, width;             /* of its input */
 	int embedding, embedding_size; /* output, channels */
 	fa_head_info heads[FA_MAX_HEADS];
@@ -30,6 +31,11 @@ typedef struct fa_attribute_model
 extern fa_status fa_attribute_model_open(const fa_engine_interface *interface, fa_engine *engine,
 										 fa_precision precision, const char *path,
 										 fa_attribute_model *model, fa_error *error);
+/* The same of a file held in memory, which is not kept. */
+extern fa_status fa_attribute_model_open_bytes(const fa_engine_interface *interface,
+											   fa_engine *engine, fa_precision precision,
+											   const fa_bytes *bytes, fa_attribute_model *model,
+											   fa_error *error);
 extern void fa_attribute_model_close(const fa_engine_interface *interface,
 									 fa_attribute_model *model);
 

@@ -50,6 +50,12 @@ typedef struct fa_face_options
 	bool one_pass;      /* leave out the pass for faces too large for the first: to compare */
 } fa_face_options;
 
+typedef struct fa_bytes
+{
+	const void *bytes;
+	size_t length;
+} fa_bytes;
+
 typedef struct fa_pipeline fa_pipeline;
 
 /*
@@ -59,6 +65,11 @@ typedef struct fa_pipeline fa_pipeline;
 extern fa_status fa_pipeline_open(const fa_engine_interface *interface, int threads,
 								  fa_precision precision, const char *directory,
 								  const char *model_path, fa_pipeline **pipeline, fa_error *error);
+/* The same with the attribute model's file in memory, which is not kept. */
+extern fa_status fa_pipeline_open_bytes(const fa_engine_interface *interface, int threads,
+										fa_precision precision, const char *directory,
+										const fa_bytes *model, fa_pipeline **pipeline,
+										fa_error *error);
 extern void fa_pipeline_close(fa_pipeline *pipeline);
 extern void fa_pipeline_set_threads(fa_pipeline *pipeline, int threads);
 extern fa_precision fa_pipeline_precision(const fa_pipeline *pipeline);
@@ -67,6 +78,20 @@ extern fa_precision fa_pipeline_precision(const fa_pipeline *pipeline);
  * million). */
 extern fa_face_options fa_pipeline_options(const fa_pipeline *pipeline);
 extern fa_face_options fa_default_options(void);
+
+/* Name of the attribute model's network: "mobilenet_v1". */
+extern const char *fa_pipeline_network(const fa_pipeline *pipeline);
+
+/* What a pipeline has done: photos and crops, faces reported of them, seconds in each part. */
+typedef struct fa_work
+{
+	int64_t images, faces;
+	double decode; /* with scaling and aligning */
+	double detect, classify;
+} fa_work;
+
+/* Since it was opened or this was called last. */
+extern fa_work fa_pipeline_take_work(fa_pipeline *pipeline);
 
 /* A head of the attribute model. */
 typedef struct fa_head_info
@@ -103,14 +128,8 @@ extern fa_status fa_find_faces_in(fa_pipeline *pipeline, const fa_image *image,
  * Attributes of ready crops (any format and size; scaled to the network's
  * input): faces[i] of crops[i], its box the whole crop, its score the
  * verification's. errors[i].status tells of crop i alone; the return value of
- * what ended the call.
+ * what ended the call. A crop of NULL bytes is skipped: faces[i] zeroed, errors[i] FA_OK.
  */
-typedef struct fa_bytes
-{
-	const void *bytes; /* NULL: skipped, faces[i] zeroed, errors[i] FA_OK */
-	size_t length;
-} fa_bytes;
-
 extern fa_status fa_classify_crops(fa_pipeline *pipeline, const fa_bytes *crops, int count,
 								   int64_t max_pixels, fa_face *faces, fa_error *errors,
 								   const fa_interrupt *interrupt, fa_error *error);

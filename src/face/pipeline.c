@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define BATCH 8 /* of crops; what is left over goes one by one, so that two sizes are compiled */
 #define SECOND_LOOK_BELOW 0.7         /* view pixels per crop pixel */
@@ -27,7 +28,27 @@ struct fa_pipeline
 	fa_precision precision;
 	fa_detector *detector;
 	fa_attribute_model attributes; /* head_count 0: detector only */
+	fa_work work;
 };
+
+static double
+seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+}
+
+/* Adds the time since *since to *total; from there on, the next part is timed. */
+static void
+add_time(double *total, double *since)
+{
+	double now = seconds();
+
+	*total += now - *since;
+	*since = now;
+}
 
 fa_face_options
 fa_default_options(void)
@@ -67,10 +88,11 @@ fa_pipeline_close(fa_pipeline *pipeline)
 	free(pipeline);
 }
 
-fa_status
-fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision precision,
-				 const char *directory, const char *model_path, fa_pipeline **pipeline,
-				 fa_error *error)
+/* With the attribute model in a file, or in memory, or neither. */
+static fa_status
+open_pipeline(const fa_engine_interface *interface, int threads, fa_precision precision,
+			  const char *directory, const char *model_path, const fa_bytes *model,
+			  fa_pipeline **pipeline, fa_error *error)
 {
 	fa_pipeline *p = calloc(1, sizeof(fa_pipeline));
 	char path[4096];
@@ -89,6 +111,9 @@ fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision
 	if (status == FA_OK && model_path != NULL)
 		status = fa_attribute_model_open(interface, p->engine, p->precision, model_path,
 										 &p->attributes, error);
+	if (status == FA_OK && model != NULL)
+		status = fa_attribute_model_open_bytes(interface, p->engine, p->precision, model,
+											   &p->attributes, error);
 	if (status != FA_OK)
 	{
 		fa_pipeline_close(p);
@@ -96,6 +121,23 @@ fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision
 	}
 	*pipeline = p;
 	return FA_OK;
+}
+
+fa_status
+fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision precision,
+				 const char *directory, const char *model_path, fa_pipeline **pipeline,
+				 fa_error *error)
+{
+	return open_pipeline(interface, threads, precision, directory, model_path, NULL, pipeline,
+						 error);
+}
+
+fa_status
+fa_pipeline_open_bytes(const fa_engine_interface *interface, int threads, fa_precision precision,
+					   const char *directory, const fa_bytes *model, fa_pipeline **pipeline,
+					   fa_error *error)
+{
+	return open_pipeline(interface, threads, precision, directory, NULL, model, pipeline, error);
 }
 
 void
@@ -110,11 +152,26 @@ fa_pipeline_precision(const fa_pipeline *pipeline)
 	return pipeline->precision;
 }
 
+const char *
+fa_pipeline_network(const fa_pipeline *pipeline)
+{
+	return pipeline->attributes.network;
+}
+
 fa_face_options
 fa_pipeline_options(const fa_pipeline *pipeline)
 {
 	return pipeline->attributes.head_count > 0 ? pipeline->attributes.options
 											   : fa_default_options();
+}
+
+fa_work
+fa_pipeline_take_work(fa_pipeline *pipeline)
+{
+	fa_work work = pipeline->work;
+
+	memset(&pipeline->work, 0, sizeof(pipeline->work));
+	return work;
 }
 
 int
@@ -229,14 +286,18 @@ detect(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 	   fa_error *error)
 {
 	fa_detection *detections;
+	double since = seconds();
 	int count;
 	fa_status status;
 
 	faces->width = photo->width;
 	faces->height = photo->height;
-	FA_TRY(fa_detector_run(pipeline->detector, photo, view, options->detect_size,
-						   options->min_score, !options->one_pass, &detections, &count, interrupt,
-						   error));
+	status =
+		fa_detector_run(pipeline->detector, photo, view, options->detect_size, options->min_score,
+						!options->one_pass, &detections, &count, interrupt, error);
+	add_time(&pipeline->work.detect, &since);
+	if (status != FA_OK)
+		return status;
 	status = take_faces(detections, count, options, faces, error);
 	free(detections);
 	return status;
@@ -321,6 +382,7 @@ run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, v
 	float *outputs[FA_MAX_OUTPUTS] = {NULL}, *values;
 	size_t per_crop = (size_t) m->embedding_size;
 	uint8_t *pixels = malloc(BATCH * crop_bytes);
+	double since = seconds();
 	fa_status status = FA_OK;
 
 	for (int h = 0; h < m->head_count; h++)
@@ -343,6 +405,7 @@ run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, v
 		}
 		for (int i = 0; i < n && status == FA_OK; i++)
 			status = make(argument, first + i, pixels + i * crop_bytes, error);
+		add_time(&pipeline->work.decode, &since);
 		if (status == FA_OK)
 			status = pipeline->interface->run(m->model, &batch, outputs, interrupt, error);
 		for (int i = 0; i < n && status == FA_OK; i++)
@@ -354,6 +417,7 @@ run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, v
 			mine[m->head_count] = outputs[m->embedding] + (size_t) i * m->embedding_size;
 			take(argument, first + i, mine);
 		}
+		add_time(&pipeline->work.classify, &since);
 		first += n;
 	}
 	free(pixels);
@@ -457,7 +521,12 @@ find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 			status = fa_no_memory(error, bytes_needed);
 	}
 	if (status == FA_OK && classify)
+	{
+		double since = seconds();
+
 		status = look_closer(m, photo, view, faces, &closer, interrupt, error);
+		add_time(&pipeline->work.decode, &since);
+	}
 	if (status == FA_OK && classify)
 	{
 		photo_crops crops = {pipeline,
@@ -474,7 +543,9 @@ find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 			drop_unverified(faces, crops.embeddings, m->embedding_size, options->min_score);
 	}
 	fa_image_free(&closer.image);
-	if (status != FA_OK)
+	if (status == FA_OK)
+		pipeline->work.faces += faces->count;
+	else
 	{
 		fa_faces_free(faces);
 		if (embeddings != NULL)
@@ -493,10 +564,13 @@ find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fac
 {
 	fa_photo photo;
 	fa_view view = {0};
+	double since = seconds();
 	fa_status status;
 
+	pipeline->work.images++;
 	memset(faces, 0, sizeof(*faces));
 	status = open_view(bytes, length, options, &photo, &view, interrupt, error);
+	add_time(&pipeline->work.decode, &since);
 	if (status == FA_OK)
 		status = find_in_view(pipeline, &photo, &view, options, classify, faces, embeddings,
 							  interrupt, error);
@@ -519,6 +593,7 @@ fa_find_faces_in(fa_pipeline *pipeline, const fa_image *image, const fa_face_opt
 	fa_photo photo = {.width = image->width, .height = image->height, .orientation = 1};
 	fa_view view = {.image = *image, .scale_x = 1, .scale_y = 1};
 
+	pipeline->work.images++;
 	memset(faces, 0, sizeof(*faces));
 	FA_TRY(fa_face_options_check(options, error));
 	return find_in_view(pipeline, &photo, &view, options, true, faces, NULL, interrupt, error);
@@ -609,6 +684,7 @@ take_ready_outputs(void *argument, int index, float *const *outputs)
 		memset(&r->faces[i], 0, sizeof(fa_face));
 		return;
 	}
+	r->pipeline->work.faces++;
 	fa_set_attributes(m, outputs, &r->faces[i], &probability);
 	r->faces[i].score = r->faces[i].detect_score = probability;
 	if (r->logits != NULL)
@@ -633,6 +709,7 @@ classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pi
 	for (int i = 0; i < count; i++)
 		if (crops[i].bytes != NULL)
 			indexes[there++] = i;
+	pipeline->work.images += there;
 	if (pipeline->attributes.head_count == 0)
 		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
 	else

@@ -116,22 +116,6 @@ error_code(fa_status status, bool image)
 }
 
 static const char *
-model_hint(fa_status status)
-{
-	switch (status)
-	{
-		case FA_DAMAGED:
-		case FA_INVALID:
-		case FA_NOT_FOUND:
-			return "Install the extension's files again.";
-		case FA_UNSUPPORTED:
-			return "Set faceattr.precision to auto.";
-		default:
-			return NULL;
-	}
-}
-
-static const char *
 image_hint(fa_status status)
 {
 	switch (status)
@@ -148,15 +132,39 @@ image_hint(fa_status status)
 	}
 }
 
+static _Noreturn void
+raise_error(const fa_error *error, int code, const char *hint)
+{
+	ereport(ERROR, (errcode(code), errmsg_internal("%s", error->message),
+					error->detail[0] ? errdetail_internal("%s", error->detail) : 0,
+					hint ? errhint("%s", hint) : 0));
+}
+
 void
 raise_core_error(const fa_error *error)
 {
-	const char *hint = model_hint(error->status);
+	raise_error(error, error_code(error->status, false),
+				error->status == FA_UNSUPPORTED ? "Set faceattr.precision to auto." : NULL);
+}
 
-	ereport(ERROR,
-			(errcode(error_code(error->status, false)), errmsg_internal("%s", error->message),
-			 error->detail[0] ? errdetail_internal("%s", error->detail) : 0,
-			 hint ? errhint("%s", hint) : 0));
+void
+raise_model_error(fa_error *error, const Model *model)
+{
+	bool unusable =
+		error->status == FA_DAMAGED || error->status == FA_INVALID || error->status == FA_NOT_FOUND;
+
+	if (!unusable)
+		raise_core_error(error);
+	fa_error_in(error, model->shipped ? faceattr_model_path(model)
+									  : psprintf("model \"%s\"", model->name));
+	raise_error(error, error_code(error->status, false),
+				model->shipped ? "Install the extension's files again." : NULL);
+}
+
+void
+raise_weights_error(const fa_error *error)
+{
+	raise_error(error, error_code(error->status, true), NULL);
 }
 
 void
@@ -166,6 +174,7 @@ report_image_error(const fa_error *error, BadImage on_bad_image)
 	bool bad_image = error->status == FA_DAMAGED || error->status == FA_UNSUPPORTED ||
 					 error->status == FA_TOO_LARGE;
 
+	stat_error(error->status);
 	if (bad_image && on_bad_image == BAD_IMAGE_IGNORE)
 		return;
 	ereport(bad_image && on_bad_image == BAD_IMAGE_WARNING ? WARNING : ERROR,

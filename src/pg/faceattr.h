@@ -15,6 +15,7 @@
 #include <signal.h>
 
 #include "access/tupdesc.h"
+#include "common/sha2.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #if PG_VERSION_NUM >= 160000
@@ -42,6 +43,27 @@ extern bool faceattr_verify;
 extern int faceattr_max_pixels;
 extern int faceattr_on_bad_image; /* a BadImage */
 
+/* --- Models (models.c) --------------------------------------------------------- */
+
+#define MODEL_KEY PG_SHA256_DIGEST_LENGTH
+
+/* What a name stands for in the current statement; palloc'ed. */
+typedef struct Model
+{
+	char *name;
+	bool shipped;         /* a file that comes with the extension; else a row of face_model */
+	uint8 key[MODEL_KEY]; /* of a row its SHA-256, of a file its name */
+	Datum weights;        /* a row's bytea, not fetched yet */
+} Model;
+
+/* Raises undefined_object where fcinfo's function, its user and snapshot see no such model. */
+extern Model faceattr_find_model(FunctionCallInfo fcinfo, const char *name);
+/* The weights file, fetched. */
+extern bytea *faceattr_model_bytes(const Model *model);
+/* Of a shipped model. */
+extern char *faceattr_model_path(const Model *model);
+extern char *faceattr_weights_directory(void);
+
 /* --- Pipelines (pipeline.c) ---------------------------------------------------- */
 
 /* What one SQL call runs with: a pipeline, and all that decides its answer. */
@@ -53,7 +75,7 @@ typedef struct Run
 } Run;
 
 /* model NULL: as the session's settings say. Else as the model's own metadata say. */
-extern Run faceattr_run(const text *model);
+extern Run faceattr_run(FunctionCallInfo fcinfo, const text *model);
 
 /* --- Calling the core (core_call.c) -------------------------------------------- */
 
@@ -77,8 +99,12 @@ extern fa_status core_leave(CoreCall *call, fa_status status);
  */
 extern void *core_take(void *original, size_t header, size_t length);
 
-/* Raises an error that is not about an image: weights, settings, the machine. */
+/* Raises an error that is not about an image: settings, the machine. */
 extern _Noreturn void raise_core_error(const fa_error *error);
+/* The model's own file or row, checked before, cannot be used. */
+extern _Noreturn void raise_model_error(fa_error *error, const Model *model);
+/* Weights that a user has given cannot be used. */
+extern _Noreturn void raise_weights_error(const fa_error *error);
 /* An error about an image: raised, or warned of, or ignored. */
 extern void report_image_error(const fa_error *error, BadImage on_bad_image);
 
@@ -100,6 +126,29 @@ extern Datum face_datum(const FaceType *type, const fa_pipeline *pipeline, const
 						bool landmarks);
 extern Datum face_array_datum(const FaceType *type, const fa_pipeline *pipeline,
 							  const fa_face *faces, int count);
+
+/* --- Counters (stat.c) ----------------------------------------------------------- */
+
+/* In the order of the columns of view faceattr_stat. */
+typedef enum Stat
+{
+	STAT_IMAGES, /* photos and crops */
+	STAT_FACES,
+	STAT_DAMAGED,
+	STAT_UNSUPPORTED,
+	STAT_TOO_LARGE,
+	STAT_OTHER_ERRORS,
+	STAT_DECODE_TIME, /* microseconds, from here on */
+	STAT_DETECT_TIME,
+	STAT_CLASSIFY_TIME,
+	STATS
+} Stat;
+
+extern void stat_init(void);
+/* An image could not be read. */
+extern void stat_error(fa_status status);
+/* Counts what the pipeline has done since the last time. */
+extern void stat_work(fa_pipeline *pipeline);
 
 /* --- From a photo to faces (functions.c) ---------------------------------------- */
 

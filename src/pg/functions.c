@@ -52,7 +52,7 @@ next_row(FunctionCallInfo fcinfo)
 static Run
 run_of_call(FunctionCallInfo fcinfo, int n)
 {
-	return faceattr_run(PG_NARGS() > n ? PG_GETARG_TEXT_PP(n) : NULL);
+	return faceattr_run(fcinfo, PG_NARGS() > n ? PG_GETARG_TEXT_PP(n) : NULL);
 }
 
 bool
@@ -65,6 +65,7 @@ find_faces(const Run *run, const bytea *image, bool classify, Faces *faces)
 	core_enter(&call);
 	status = fa_find_faces(run->pipeline, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image),
 						   &run->options, classify, &found, &call.interrupt, &call.error);
+	stat_work(run->pipeline);
 	if (core_leave(&call, status) != FA_OK)
 	{
 		report_image_error(&call.error, run->on_bad_image);
@@ -155,6 +156,7 @@ faceattr_embedding(PG_FUNCTION_ARGS)
 		status =
 			fa_embed_faces(run.pipeline, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), &run.options,
 						   &found, &embeddings, &dimension, &call.interrupt, &call.error);
+		stat_work(run.pipeline);
 		if (core_leave(&call, status) != FA_OK)
 			report_image_error(&call.error, run.on_bad_image);
 		else
@@ -216,6 +218,7 @@ faceattr_annotate(PG_FUNCTION_ARGS)
 	status =
 		fa_annotate(run.pipeline, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), &run.options,
 					has_format ? &format : NULL, &annotated, &length, &call.interrupt, &call.error);
+	stat_work(run.pipeline);
 	if (core_leave(&call, status) != FA_OK)
 	{
 		report_image_error(&call.error, run.on_bad_image);
@@ -256,6 +259,7 @@ classify_crops(const Run *run, bytea *const *crops, int count, fa_face *faces, b
 	core_enter(&call);
 	status = fa_classify_crops(run->pipeline, bytes, count, run->options.max_pixels, faces, errors,
 							   &call.interrupt, &call.error);
+	stat_work(run->pipeline);
 	if (core_leave(&call, status) != FA_OK)
 		raise_core_error(&call.error);
 
@@ -371,6 +375,7 @@ faceattr_probabilities(PG_FUNCTION_ARGS)
 		status = fa_crop_probabilities(run.pipeline, VARDATA_ANY(crop), VARSIZE_ANY_EXHDR(crop),
 									   run.options.max_pixels, index, probabilities,
 									   &call.interrupt, &call.error);
+		stat_work(run.pipeline);
 		if (core_leave(&call, status) != FA_OK)
 			report_image_error(&call.error, run.on_bad_image);
 		else

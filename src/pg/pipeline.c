@@ -1,114 +1,96 @@
 /*
  * pipeline.c
- *		From a model's name to a loaded pipeline, and to the options that a
- *		call runs with.
+ *		From a model to a loaded pipeline, and to the options that a call runs with.
  *
- * A backend keeps one pipeline per model. It is opened by the first call that
- * needs it, never by the postmaster, and lives as long as the backend; another
- * precision replaces it. Nobody keeps a pipeline from one SQL call to the next.
+ * A backend keeps a few pipelines, found by the key of their model, least
+ * recently used leaving. Each is opened by the first call that needs it, never by
+ * the postmaster; another precision replaces it. Nobody keeps a pipeline from one
+ * SQL call to the next, and none is opened while another is in use.
  */
 #include "faceattr.h"
 
-#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 
-/* Where "make install" puts the weights, below the server's share directory. */
-#define WEIGHTS_DIRECTORY "extension/faceattr"
+#define PIPELINES 4
 
 typedef struct CachedPipeline
 {
-	struct CachedPipeline *next;
-	char *model;
-	char *path;             /* of the model's weights */
-	fa_pipeline *pipeline;  /* NULL: not open */
+	fa_pipeline *pipeline; /* NULL: an unused place */
+	uint8 key[MODEL_KEY];
 	fa_precision precision; /* that was asked for */
 	int threads;
+	uint64 last_use;
 } CachedPipeline;
 
-static CachedPipeline *cache;
+static CachedPipeline cache[PIPELINES];
 
-static char *
-weights_directory(void)
-{
-	char share[MAXPGPATH];
-
-	get_share_path(my_exec_path, share);
-	return psprintf("%s/%s", share, WEIGHTS_DIRECTORY);
-}
-
-/* The one place where a name becomes weights. Shipped ones are files of that name. */
-static char *
-weights_path(const char *model)
-{
-	static const char *const shipped[] = {"default"};
-
-	for (size_t i = 0; i < lengthof(shipped); i++)
-		if (strcmp(model, shipped[i]) == 0)
-			return psprintf("%s/%s.safetensors", weights_directory(), model);
-
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", model),
-					errhint("The extension comes with the model \"%s\".", shipped[0])));
-}
-
+/* The model's place, or else the one to give it. */
 static CachedPipeline *
-cache_entry(const char *model)
+cache_place(const Model *model)
 {
-	CachedPipeline *entry = cache;
+	CachedPipeline *place = &cache[0];
 
-	while (entry != NULL && strcmp(entry->model, model) != 0)
-		entry = entry->next;
-	if (entry == NULL)
+	for (int i = 0; i < PIPELINES; i++)
 	{
-		char *path = weights_path(model);
-
-		entry = MemoryContextAllocZero(TopMemoryContext, sizeof(*entry));
-		entry->model = MemoryContextStrdup(TopMemoryContext, model);
-		entry->path = MemoryContextStrdup(TopMemoryContext, path);
-		entry->next = cache;
-		cache = entry;
+		if (cache[i].pipeline != NULL && memcmp(cache[i].key, model->key, sizeof(model->key)) == 0)
+			return &cache[i];
+		if (cache[i].last_use < place->last_use) /* 0: never used */
+			place = &cache[i];
 	}
-	return entry;
+	return place;
 }
 
-/* The model's pipeline as the session's settings want it, opened if need be. */
-static fa_pipeline *
-get_pipeline(const char *model)
+static void
+open_pipeline(CachedPipeline *place, const Model *model)
 {
-	CachedPipeline *entry = cache_entry(model);
-	char *directory = weights_directory();
-	fa_status status = FA_OK;
+	bytea *weights = faceattr_model_bytes(model);
+	fa_bytes bytes = {VARDATA_ANY(weights), VARSIZE_ANY_EXHDR(weights)};
+	char *directory = faceattr_weights_directory();
+	fa_status status;
 	CoreCall call;
 
 	core_enter(&call);
-	if (entry->pipeline != NULL && entry->precision != (fa_precision) faceattr_precision)
-	{
-		fa_pipeline_close(entry->pipeline);
-		entry->pipeline = NULL;
-	}
-	if (entry->pipeline == NULL)
-	{
-		status = fa_pipeline_open(&fa_cpu_engine, faceattr_threads, faceattr_precision, directory,
-								  entry->path, &entry->pipeline, &call.error);
-		entry->precision = faceattr_precision;
-	}
-	else if (entry->threads != faceattr_threads)
-		fa_pipeline_set_threads(entry->pipeline, faceattr_threads);
-	entry->threads = faceattr_threads;
+	fa_pipeline_close(place->pipeline);
+	*place = (CachedPipeline){.precision = faceattr_precision, .threads = faceattr_threads};
+	memcpy(place->key, model->key, sizeof(place->key));
+	status = fa_pipeline_open_bytes(&fa_cpu_engine, faceattr_threads, faceattr_precision, directory,
+									&bytes, &place->pipeline, &call.error);
 	if (core_leave(&call, status) != FA_OK)
-		raise_core_error(&call.error);
-	return entry->pipeline;
+		raise_model_error(&call.error, model);
+	if ((Pointer) weights != DatumGetPointer(model->weights))
+		pfree(weights);
+}
+
+/* The model's pipeline as the session's settings want it. */
+static fa_pipeline *
+get_pipeline(const Model *model)
+{
+	static uint64 clock;
+	CachedPipeline *place = cache_place(model);
+
+	if (place->pipeline == NULL || place->precision != (fa_precision) faceattr_precision ||
+		memcmp(place->key, model->key, sizeof(model->key)) != 0)
+		open_pipeline(place, model);
+	if (place->threads != faceattr_threads)
+	{
+		fa_pipeline_set_threads(place->pipeline, faceattr_threads);
+		place->threads = faceattr_threads;
+	}
+	place->last_use = ++clock;
+	return place->pipeline;
 }
 
 Run
-faceattr_run(const text *model)
+faceattr_run(FunctionCallInfo fcinfo, const text *name)
 {
+	Model model =
+		faceattr_find_model(fcinfo, name != NULL ? text_to_cstring(name) : faceattr_model);
 	Run run;
 
-	run.pipeline = get_pipeline(model != NULL ? text_to_cstring(model) : faceattr_model);
+	run.pipeline = get_pipeline(&model);
 	run.options = fa_pipeline_options(run.pipeline);
 	run.on_bad_image = BAD_IMAGE_ERROR;
-	if (model == NULL)
+	if (name == NULL)
 	{
 		run.options.detect_size = faceattr_detect_size;
 		run.options.min_score = (float) faceattr_min_score;

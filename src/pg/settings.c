@@ -5,7 +5,7 @@
  * They steer the forms without a model argument; those with one follow the
  * model's metadata, and heed here only what changes speed (precision, threads)
  * and the safety limit max_pixels. The library may be loaded by the postmaster:
- * nothing but the definitions happens here.
+ * nothing but the definitions happens here, and room for counters is asked for.
  */
 #include "faceattr.h"
 
@@ -14,7 +14,7 @@
 #include "utils/guc.h"
 
 #if PG_VERSION_NUM >= 180000
-PG_MODULE_MAGIC_EXT(.name = "faceattr", .version = "0.1");
+PG_MODULE_MAGIC_EXT(.name = "faceattr", .version = "0.2");
 #else
 PG_MODULE_MAGIC;
 #endif
@@ -94,4 +94,5 @@ void
 _PG_init(void)
 {
 	define_settings();
+	stat_init();
 }

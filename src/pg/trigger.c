@@ -64,7 +64,7 @@ static bool
 compute_target(FunctionCallInfo fcinfo, Oid target_type, const bytea *image, const char *model,
 			   Datum *target)
 {
-	Run run = faceattr_run(model != NULL ? cstring_to_text(model) : NULL);
+	Run run = faceattr_run(fcinfo, model != NULL ? cstring_to_text(model) : NULL);
 	FaceType type;
 	Faces faces;
 	bool found;

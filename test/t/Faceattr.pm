@@ -8,11 +8,12 @@ use warnings;
 use Compress::Zlib qw(crc32 deflateInit Z_BEST_SPEED);
 use Exporter 'import';
 use File::Spec;
+use JSON::PP ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node load_photos photo_path temporary_path write_image png_bytes flat_png scan_bomb
+our @EXPORT = qw(new_node load_photos photo_path temporary_path model_file shipped_file write_image png_bytes flat_png scan_bomb
   huge_baseline background finish_background);
 
 # A started server with the extension and the function try(): what face_array
@@ -62,6 +63,33 @@ sub temporary_path
 {
 	my ($name) = @_;
 	return "$temporary/$name";
+}
+
+# --- Models
+
+sub shipped_file
+{
+	my ($name) = @_;
+	chomp(my $directory = qx(pg_config --sharedir));
+	return "$directory/extension/faceattr/$name.safetensors";
+}
+
+# The shipped one with other metadata. $change gets them as a hash of strings,
+# and its heads as a decoded list; the path.
+sub model_file
+{
+	my ($name, $change) = @_;
+	my $bytes = slurp_file(shipped_file('default'));
+	my $length = unpack('Q<', $bytes);
+	my $json = JSON::PP->new->canonical->utf8;
+	my $header = $json->decode(substr($bytes, 8, $length));
+	my $metadata = $header->{__metadata__};
+	my $heads = $json->decode($metadata->{heads});
+	$change->($metadata, $heads) if defined $change;
+	$metadata->{heads} = $json->encode($heads);
+	my $text = $json->encode($header);
+	$text .= ' ' x (-length($text) % 8);
+	return write_image("$name.safetensors", pack('Q<', length $text) . $text . substr($bytes, 8 + $length));
 }
 
 # Writes bytes where the server can read them; the path.

@@ -1,0 +1,125 @@
+/* faceattr 0.2: models as rows, counters */
+
+\echo Use "ALTER EXTENSION faceattr UPDATE" to load this file. \quit
+
+CREATE FUNCTION face_model_network(weights bytea) RETURNS text
+AS 'MODULE_PATHNAME', 'faceattr_model_network' LANGUAGE C
+IMMUTABLE STRICT PARALLEL SAFE COST 30000000;
+COMMENT ON FUNCTION face_model_network(bytea) IS
+'the network of a weights file, which is checked completely: what is no model is an error (weights: safetensors)';
+
+CREATE TABLE face_model (
+	name text COLLATE "C" PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 63),
+	network text NOT NULL GENERATED ALWAYS AS (face_model_network(weights)) STORED,
+	weights bytea NOT NULL,
+	sha256 bytea NOT NULL GENERATED ALWAYS AS (sha256(weights)) STORED,
+	metrics jsonb,
+	hyper_parameters jsonb,
+	query text,
+	row_count bigint CHECK (row_count >= 0),
+	owner name NOT NULL DEFAULT current_user,
+	created timestamptz NOT NULL DEFAULT now());
+ALTER TABLE face_model ALTER weights SET STORAGE EXTERNAL; -- does not compress
+
+COMMENT ON TABLE face_model IS 'published models, beside those that come with the extension';
+COMMENT ON COLUMN face_model.name IS 'for faceattr.model and the functions'' model arguments';
+COMMENT ON COLUMN face_model.network IS 'the network that the weights belong to';
+COMMENT ON COLUMN face_model.weights IS 'weights file: safetensors with metadata';
+COMMENT ON COLUMN face_model.sha256 IS 'SHA-256 of the weights: what the model is, whatever its name';
+COMMENT ON COLUMN face_model.metrics IS 'how well the model does';
+COMMENT ON COLUMN face_model.hyper_parameters IS 'how it was trained';
+COMMENT ON COLUMN face_model.query IS 'what it was trained on: the rows of this query';
+COMMENT ON COLUMN face_model.row_count IS 'how many rows that were';
+COMMENT ON COLUMN face_model.owner IS 'the role that may replace and drop the model, by itself or its members';
+COMMENT ON COLUMN face_model.created IS 'when the model was published, or last replaced';
+
+/* Everybody predicts with everything; who may publish is for the administrator to say. */
+GRANT SELECT ON face_model TO PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('face_model', '');
+
+CREATE FUNCTION face_model_guard() RETURNS trigger
+AS 'MODULE_PATHNAME', 'faceattr_model_guard' LANGUAGE C;
+COMMENT ON FUNCTION face_model_guard() IS
+'trigger of table face_model: only a model''s owner may change it, and shipped models'' names are reserved';
+
+CREATE TRIGGER face_model_guard BEFORE INSERT OR UPDATE OR DELETE ON face_model
+FOR EACH ROW EXECUTE FUNCTION face_model_guard();
+COMMENT ON TRIGGER face_model_guard ON face_model IS
+'only a model''s owner may change it, and shipped models'' names are reserved';
+
+CREATE FUNCTION face_model_read(path text) RETURNS bytea
+AS 'MODULE_PATHNAME', 'faceattr_model_read' LANGUAGE C
+VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION face_model_read(text) IS
+'bytes of a file on the server, for those with the rights of pg_read_server_files (path: from the data directory, or absolute)';
+
+CREATE FUNCTION face_model_import(name text, weights bytea, metrics jsonb DEFAULT NULL,
+	hyper_parameters jsonb DEFAULT NULL, query text DEFAULT NULL, row_count bigint DEFAULT NULL)
+RETURNS bytea
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+	INSERT INTO face_model AS m (name, weights, metrics, hyper_parameters, query, row_count)
+	VALUES (name, weights, metrics, hyper_parameters, query, row_count)
+	ON CONFLICT (name) DO UPDATE
+	SET weights = excluded.weights, metrics = excluded.metrics, hyper_parameters = excluded.hyper_parameters,
+		query = excluded.query, row_count = excluded.row_count, created = now()
+	RETURNING m.sha256;
+END;
+COMMENT ON FUNCTION face_model_import(text, bytea, jsonb, jsonb, text, bigint) IS
+'publishes a model, replacing the one of that name, and gives its SHA-256 (name: new or yours; weights: safetensors; metrics: how well it does; hyper_parameters: how it was trained; query: on the rows of which query; row_count: how many)';
+
+CREATE FUNCTION face_model_import(name text, path text, metrics jsonb DEFAULT NULL,
+	hyper_parameters jsonb DEFAULT NULL, query text DEFAULT NULL, row_count bigint DEFAULT NULL)
+RETURNS bytea
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT face_model_import(name, face_model_read(path), metrics, hyper_parameters, query, row_count);
+END;
+COMMENT ON FUNCTION face_model_import(text, text, jsonb, jsonb, text, bigint) IS
+'the same from a file on the server, for those with the rights of pg_read_server_files (name: new or yours; path: of safetensors; metrics: how well it does; hyper_parameters: how it was trained; query: on the rows of which query; row_count: how many)';
+
+CREATE FUNCTION face_model_drop(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'faceattr_model_drop' LANGUAGE C
+VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION face_model_drop(text) IS 'drops a published model (name: yours)';
+
+CREATE FUNCTION face_model_version(OUT name text, OUT sha256 bytea)
+AS 'MODULE_PATHNAME', 'faceattr_model_version' LANGUAGE C
+STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION face_model_version() IS
+'which model the session''s settings name, to the bit';
+
+CREATE FUNCTION face_model_version(model text, OUT name text, OUT sha256 bytea)
+AS 'MODULE_PATHNAME', 'faceattr_model_version' LANGUAGE C
+STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION face_model_version(text) IS
+'which model a name stands for, to the bit (model: its name)';
+
+CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT faces bigint,
+	OUT damaged bigint, OUT unsupported bigint, OUT too_large bigint, OUT other_errors bigint,
+	OUT decode_time float8, OUT detect_time float8, OUT classify_time float8)
+AS 'MODULE_PATHNAME', 'faceattr_stat_counters' LANGUAGE C
+VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION faceattr_stat_counters() IS 'the row of view faceattr_stat';
+
+CREATE VIEW faceattr_stat AS SELECT * FROM faceattr_stat_counters();
+GRANT SELECT ON faceattr_stat TO PUBLIC;
+COMMENT ON VIEW faceattr_stat IS 'what has been done so far';
+COMMENT ON COLUMN faceattr_stat.scope IS 'server: everything since it started or the counters were reset; session, where the library is not preloaded: by this session alone';
+COMMENT ON COLUMN faceattr_stat.since IS 'when counting began';
+COMMENT ON COLUMN faceattr_stat.images IS 'photos and crops looked at, bad ones too';
+COMMENT ON COLUMN faceattr_stat.faces IS 'faces reported';
+COMMENT ON COLUMN faceattr_stat.damaged IS 'images that were damaged';
+COMMENT ON COLUMN faceattr_stat.unsupported IS 'images of a format that is not read';
+COMMENT ON COLUMN faceattr_stat.too_large IS 'images with more than faceattr.max_pixels';
+COMMENT ON COLUMN faceattr_stat.other_errors IS 'images that failed for another reason, such as memory';
+COMMENT ON COLUMN faceattr_stat.decode_time IS 'milliseconds spent on reading, scaling and aligning';
+COMMENT ON COLUMN faceattr_stat.detect_time IS 'milliseconds spent on finding faces';
+COMMENT ON COLUMN faceattr_stat.classify_time IS 'milliseconds spent on their attributes';
+
+CREATE FUNCTION faceattr_stat_reset() RETURNS void
+AS 'MODULE_PATHNAME', 'faceattr_stat_reset' LANGUAGE C
+VOLATILE STRICT PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION faceattr_stat_reset() FROM PUBLIC;
+COMMENT ON FUNCTION faceattr_stat_reset() IS 'sets the counters of faceattr_stat to zero';
