@@ -54,6 +54,7 @@ typedef struct huffman
 	uint8_t counts[17]; /* of codes, by length */
 	uint8_t values[256];
 	int value_count;
+	/* of those that the scan uses: */
 	int32_t last_code[17]; /* of each length; -1: none */
 	int32_t offset[17];    /* values[code + offset[length]] */
 	uint16_t symbols[1 << LOOK];
@@ -129,47 +130,6 @@ big_endian_16(const uint8_t *at)
 	return at[0] << 8 | at[1];
 }
 
-/* The tables of a Huffman code that has its counts and values. */
-static fa_status
-make_tables(const cutter *c, huffman *h)
-{
-	int32_t code = 0;
-	int index = 0;
-
-	memset(h->symbols, 0, sizeof(h->symbols));
-	for (int length = 1; length <= 16; length++, code <<= 1)
-	{
-		h->offset[length] = index - code;
-		if (code + h->counts[length] > 1 << length)
-			return damaged(c);
-		for (int i = 0; i < h->counts[length]; i++, code++, index++)
-			for (int k = 0; length <= LOOK && k < 1 << (LOOK - length); k++)
-				h->symbols[(code << (LOOK - length)) + k] =
-					(uint16_t) (length << 8 | h->values[index]);
-		h->last_code[length] = h->counts[length] > 0 ? code - 1 : -1;
-	}
-	for (int first = 0; first < 1 << LOOK; first++)
-	{
-		int bits = 0, coefficients = 0, is_end = 0;
-
-		while (bits < LOOK && !is_end)
-		{
-			int entry = h->symbols[first << bits & ((1 << LOOK) - 1)];
-			int symbol = SYMBOL(entry), length = CODE_LENGTH(entry);
-
-			if (length == 0 || bits + length > LOOK || coefficients > 63)
-				break;
-			bits += length + (symbol & 15);
-			is_end = (symbol & 15) == 0 && symbol != 0xf0;
-			if (!is_end)
-				coefficients += (symbol >> 4) + 1;
-		}
-		h->steps[first] = (uint16_t) STEP(bits, coefficients, is_end);
-	}
-	h->defined = true;
-	return FA_OK;
-}
-
 static fa_status
 read_huffman(cutter *c, segment s)
 {
@@ -188,7 +148,7 @@ read_huffman(cutter *c, segment s)
 			return damaged(c);
 		memcpy(h->values, s.at + 17, (size_t) total);
 		h->value_count = total;
-		FA_TRY(make_tables(c, h));
+		h->defined = true;
 		s.at += 17 + total;
 		s.length -= 17 + (size_t) total;
 	}
@@ -232,6 +192,46 @@ read_frame(cutter *c, segment s)
 	return FA_OK;
 }
 
+/* The tables of a Huffman code that has its counts and values. */
+static fa_status
+make_tables(const cutter *c, huffman *h)
+{
+	int32_t code = 0;
+	int index = 0;
+
+	memset(h->symbols, 0, sizeof(h->symbols));
+	for (int length = 1; length <= 16; length++, code <<= 1)
+	{
+		h->offset[length] = index - code;
+		if (code + h->counts[length] > 1 << length)
+			return damaged(c);
+		for (int i = 0; i < h->counts[length]; i++, code++, index++)
+			for (int k = 0; length <= LOOK && k < 1 << (LOOK - length); k++)
+				h->symbols[(code << (LOOK - length)) + k] =
+					(uint16_t) (length << 8 | h->values[index]);
+		h->last_code[length] = h->counts[length] > 0 ? code - 1 : -1;
+	}
+	for (int first = 0; first < 1 << LOOK; first++)
+	{
+		int bits = 0, coefficients = 0, is_end = 0;
+
+		while (bits < LOOK && !is_end)
+		{
+			int entry = h->symbols[first << bits & ((1 << LOOK) - 1)];
+			int symbol = SYMBOL(entry), length = CODE_LENGTH(entry);
+
+			if (length == 0 || bits + length > LOOK || coefficients > 63)
+				break;
+			bits += length + (symbol & 15);
+			is_end = (symbol & 15) == 0 && symbol != 0xf0;
+			if (!is_end)
+				coefficients += (symbol >> 4) + 1;
+		}
+		h->steps[first] = (uint16_t) STEP(bits, coefficients, is_end);
+	}
+	return FA_OK;
+}
+
 /* One scan of all components, of all coefficients at once. */
 static fa_status
 read_scan(cutter *c, segment s)
@@ -248,12 +248,15 @@ read_scan(cutter *c, segment s)
 	{
 		component *component = &c->components[i];
 		int tables = s.at[2 + 2 * i];
+		huffman *dc = &c->dc[tables >> 4 & 3], *ac = &c->ac[tables & 3];
 
-		component->dc = &c->dc[tables >> 4 & 3];
-		component->ac = &c->ac[tables & 3];
-		if (s.at[1 + 2 * i] != c->frame.at[6 + 3 * i] || (tables & 0xcc) != 0 ||
-			!component->dc->defined || !component->ac->defined)
+		if (s.at[1 + 2 * i] != c->frame.at[6 + 3 * i] || (tables & 0xcc) != 0 || !dc->defined ||
+			!ac->defined)
 			return unusual(c);
+		FA_TRY(make_tables(c, dc));
+		FA_TRY(make_tables(c, ac));
+		component->dc = dc;
+		component->ac = ac;
 	}
 	return FA_OK;
 }
