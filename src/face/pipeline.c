@@ -3,8 +3,8 @@
  *		Photo in, faces out: decode, detect, align, classify, verify; see face.h.
  *
  * A photo is decoded once, as small as detection allows. Faces that are too small
- * in that view for the classifier, though the file has more of them, are decoded
- * again, larger, all in one go and only their rows. Boxes are clipped to the photo.
+ * in that view for the classifier, though the file has more of them, are cut out of
+ * the file and decoded larger. Boxes are clipped to the photo.
  */
 #include "align.h"
 #include "attributes.h"
@@ -306,52 +306,122 @@ detect(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 /* ---- Crops --------------------------------------------------------------------------- */
 
 /*
- * The second look. Faces that the view shows with too few pixels, though the file
- * has more, get a view of their own, shared by all of them; *closer is left
- * without an image where none needs it.
+ * The second look: of faces that the view shows with too few pixels, though the file
+ * has more. Each gets a part of the file of its own, or, where a file cannot be cut
+ * up, all of them share a larger view.
  */
-static fa_status
-look_closer(const fa_attribute_model *model, const fa_photo *photo, const fa_view *view,
-			const fa_faces *faces, fa_view *closer, const fa_interrupt *interrupt, fa_error *error)
+typedef struct closer_look
 {
-	fa_rect part = {INFINITY, INFINITY, -INFINITY, -INFINITY};
-	double finest = 1;
-	int eighths;
+	int *eighths;         /* per face, at which to decode its part; 0: the view will do */
+	fa_photo_part *parts; /* per face; no bytes: it has none */
+	fa_view shared;       /* without an image: of no face */
+} closer_look;
 
-	memset(closer, 0, sizeof(*closer));
-	if (view->scale_x >= 1)
-		return FA_OK;
-	for (int i = 0; i < faces->count; i++)
-	{
-		fa_affine map =
-			fa_crop_to_photo(&faces->faces[i], model->landmark_template, 1.0, model->width);
-		double pixels = fa_affine_scale(map) * view->scale_x;
-		fa_rect bounds;
+static void
+look_away(closer_look *closer, const fa_faces *faces)
+{
+	for (int i = 0; i < faces->count && closer->parts != NULL; i++)
+		fa_photo_part_free(&closer->parts[i]);
+	free(closer->parts);
+	free(closer->eighths);
+	fa_image_free(&closer->shared.image);
+}
 
-		if (pixels >= SECOND_LOOK_BELOW)
-			continue;
-		finest = fmin(finest, pixels);
-		bounds = fa_crop_bounds(map, model->width);
-		part.x1 = fmin(part.x1, bounds.x1);
-		part.y1 = fmin(part.y1, bounds.y1);
-		part.x2 = fmax(part.x2, bounds.x2);
-		part.y2 = fmax(part.y2, bounds.y2);
-	}
-	part.x1 = fmax(part.x1, 0);
-	part.y1 = fmax(part.y1, 0);
-	part.x2 = fmin(part.x2, photo->width);
-	part.y2 = fmin(part.y2, photo->height);
-	if (!(part.x1 < part.x2 && part.y1 < part.y2))
-		return FA_OK;
-	/* 2, 4 or 8, as in fa_detector_eighths, and no larger a part than memory should hold */
-	eighths = 1;
-	while (eighths < 8 && eighths < 8 * view->scale_x / finest)
+/* 2, 4 or 8, as in fa_detector_eighths; 0 where that would be no gain */
+static int
+closer_eighths(const fa_view *view, double pixels)
+{
+	int eighths = 1;
+
+	if (pixels >= SECOND_LOOK_BELOW)
+		return 0;
+	while (eighths < 8 && eighths < 8 * view->scale_x / pixels)
 		eighths *= 2;
+	return eighths / 8.0 <= 1.2 * view->scale_x ? 0 : eighths;
+}
+
+/* Parts of the file, unless they are more than all of it. */
+static fa_status
+cut_faces(const fa_photo *photo, const fa_rect *bounds, const int *indexes, int count,
+		  closer_look *closer, const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_photo_part *parts;
+	double area = 0;
+	fa_status status;
+
+	for (int i = 0; i < count; i++)
+		area += fa_area(&bounds[i]);
+	if (area > (double) photo->width * photo->height)
+		return fa_fail(error, FA_UNSUPPORTED, "the parts are larger than the photo");
+	parts = calloc((size_t) count, sizeof(fa_photo_part));
+	if (parts == NULL)
+		return fa_no_memory(error, (size_t) count * sizeof(fa_photo_part));
+	status = fa_photo_cut(photo, bounds, count, parts, interrupt, error);
+	for (int i = 0; i < count && status == FA_OK; i++)
+		closer->parts[indexes[i]] = parts[i];
+	free(parts);
+	return status;
+}
+
+/* A view that holds all of them, as long as memory should hold it. */
+static fa_status
+share_view(const fa_photo *photo, const fa_view *view, const fa_rect *bounds, int count,
+		   int eighths, closer_look *closer, const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_rect part = bounds[0];
+
+	for (int i = 1; i < count; i++)
+	{
+		part.x1 = fmin(part.x1, bounds[i].x1);
+		part.y1 = fmin(part.y1, bounds[i].y1);
+		part.x2 = fmax(part.x2, bounds[i].x2);
+		part.y2 = fmax(part.y2, bounds[i].y2);
+	}
 	while (eighths > 1 && fa_area(&part) * eighths * eighths / 64 > SECOND_LOOK_PIXELS)
 		eighths /= 2;
 	if (eighths / 8.0 <= 1.2 * view->scale_x)
 		return FA_OK;
-	return fa_photo_decode_region(photo, part, eighths, closer, interrupt, error);
+	return fa_photo_decode_region(photo, part, eighths, &closer->shared, interrupt, error);
+}
+
+static fa_status
+look_closer(const fa_attribute_model *model, const fa_photo *photo, const fa_view *view,
+			const fa_faces *faces, closer_look *closer, const fa_interrupt *interrupt,
+			fa_error *error)
+{
+	size_t n = (size_t) faces->count + 1;
+	fa_rect *bounds = calloc(n, sizeof(fa_rect));
+	int *indexes = calloc(n, sizeof(int));
+	int count = 0, eighths = 0;
+	fa_status status = FA_OK;
+
+	closer->eighths = calloc(n, sizeof(int));
+	closer->parts = calloc(n, sizeof(fa_photo_part));
+	if (bounds == NULL || indexes == NULL || closer->eighths == NULL || closer->parts == NULL)
+		status = fa_no_memory(error, n * sizeof(fa_photo_part));
+	for (int i = 0; i < faces->count && status == FA_OK; i++)
+	{
+		fa_affine map =
+			fa_crop_to_photo(&faces->faces[i], model->landmark_template, 1.0, model->width);
+		fa_rect part = fa_crop_bounds(map, model->width);
+
+		clip(&part, photo->width, photo->height);
+		closer->eighths[i] = closer_eighths(view, fa_affine_scale(map) * view->scale_x);
+		if (closer->eighths[i] == 0 || fa_area(&part) <= 0)
+			continue;
+		eighths = closer->eighths[i] > eighths ? closer->eighths[i] : eighths;
+		bounds[count] = part;
+		indexes[count++] = i;
+	}
+	if (status == FA_OK && count > 0)
+	{
+		status = cut_faces(photo, bounds, indexes, count, closer, interrupt, error);
+		if (status == FA_UNSUPPORTED || status == FA_DAMAGED)
+			status = share_view(photo, view, bounds, count, eighths, closer, interrupt, error);
+	}
+	free(bounds);
+	free(indexes);
+	return status;
 }
 
 /* Does the view hold all that the crop shows of the photo? */
@@ -430,10 +500,12 @@ typedef struct photo_crops
 {
 	fa_pipeline *pipeline;
 	const fa_photo *photo;
-	const fa_view *view, *closer;
+	const fa_view *view;
+	const closer_look *closer;
 	fa_faces *faces;
 	bool verify;
 	float *embeddings; /* or NULL */
+	const fa_interrupt *interrupt;
 } photo_crops;
 
 static fa_status
@@ -442,13 +514,26 @@ make_photo_crop(void *argument, int index, uint8_t *pixels, fa_error *error)
 	photo_crops *p = argument;
 	const fa_attribute_model *m = &p->pipeline->attributes;
 	const fa_face *face = &p->faces->faces[index];
-	fa_affine map = fa_crop_to_photo(face, m->landmark_template, 1.0, m->width);
-	bool close = fa_affine_scale(map) * p->view->scale_x < SECOND_LOOK_BELOW &&
-				 covers(p->closer, p->photo, fa_crop_bounds(map, m->width));
+	const fa_photo_part *part = &p->closer->parts[index];
+	const fa_view *view = p->view;
+	fa_view own = {0};
 	fa_image crop;
+	fa_status status;
 
-	FA_TRY(fa_align_crop(close ? p->closer : p->view, face, m->landmark_template, 1.0, m->width,
-						 &crop, error));
+	if (part->bytes != NULL)
+	{
+		FA_TRY(fa_photo_part_decode(part, p->closer->eighths[index], &own, p->interrupt, error));
+		view = &own;
+	}
+	else if (p->closer->eighths[index] > 0 &&
+			 covers(&p->closer->shared, p->photo,
+					fa_crop_bounds(fa_crop_to_photo(face, m->landmark_template, 1.0, m->width),
+								   m->width)))
+		view = &p->closer->shared;
+	status = fa_align_crop(view, face, m->landmark_template, 1.0, m->width, &crop, error);
+	fa_image_free(&own.image);
+	if (status != FA_OK)
+		return status;
 	memcpy(pixels, crop.pixels, (size_t) m->height * m->width * 3);
 	fa_image_free(&crop);
 	return FA_OK;
@@ -507,7 +592,7 @@ find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 			 const fa_interrupt *interrupt, fa_error *error)
 {
 	const fa_attribute_model *m = &pipeline->attributes;
-	fa_view closer = {0};
+	closer_look closer = {0};
 	fa_status status = detect(pipeline, photo, view, options, faces, interrupt, error);
 
 	if (status == FA_OK && classify && m->head_count == 0)
@@ -535,14 +620,16 @@ find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 							 &closer,
 							 faces,
 							 options->verify,
-							 embeddings == NULL ? NULL : *embeddings};
+							 embeddings == NULL ? NULL : *embeddings,
+							 interrupt};
 
 		status = run_crops(pipeline, faces->count, make_photo_crop, take_photo_outputs, &crops,
 						   interrupt, error);
-		if (status == FA_OK)
-			drop_unverified(faces, crops.embeddings, m->embedding_size, options->min_score);
 	}
-	fa_image_free(&closer.image);
+	look_away(&closer, faces);
+	if (status == FA_OK && classify)
+		drop_unverified(faces, embeddings == NULL ? NULL : *embeddings, m->embedding_size,
+						options->min_score);
 	if (status == FA_OK)
 		pipeline->work.faces += faces->count;
 	else

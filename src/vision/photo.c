@@ -6,6 +6,7 @@
  */
 #include "photo.h"
 #include "codec.h"
+#include "jpeg_cut.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -220,17 +221,14 @@ cover(double low, double high, int size, int eighths, int *from, int *to)
 		*to = *from + 1;
 }
 
-fa_status
-fa_photo_decode_region(const fa_photo *photo, fa_rect rect, int eighths, fa_view *view,
-					   const fa_interrupt *interrupt, fa_error *error)
+/* Clipped to the photo and turned as it is stored. */
+static fa_status
+to_stored(const fa_photo *photo, fa_rect rect, fa_rect *stored, fa_error *error)
 {
 	turn how = turn_of(photo->orientation);
 	int width = how.swap ? photo->height : photo->width;
 	int height = how.swap ? photo->width : photo->height;
-	fa_window window = {.eighths = eighths};
-	fa_rect stored;
 
-	FA_TRY(check_eighths(eighths, error));
 	rect.x1 = fmax(rect.x1, 0);
 	rect.y1 = fmax(rect.y1, 0);
 	rect.x2 = fmin(rect.x2, photo->width);
@@ -238,24 +236,114 @@ fa_photo_decode_region(const fa_photo *photo, fa_rect rect, int eighths, fa_view
 	if (!(rect.x1 < rect.x2 && rect.y1 < rect.y2))
 		return fa_fail(error, FA_INVALID, "the region lies outside the image");
 
-	stored = how.swap ? (fa_rect){rect.y1, rect.x1, rect.y2, rect.x2} : rect;
+	*stored = how.swap ? (fa_rect){rect.y1, rect.x1, rect.y2, rect.x2} : rect;
 	if (how.flip_x)
 	{
-		double x1 = stored.x1;
+		double x1 = stored->x1;
 
-		stored.x1 = width - stored.x2;
-		stored.x2 = width - x1;
+		stored->x1 = width - stored->x2;
+		stored->x2 = width - x1;
 	}
 	if (how.flip_y)
 	{
-		double y1 = stored.y1;
+		double y1 = stored->y1;
 
-		stored.y1 = height - stored.y2;
-		stored.y2 = height - y1;
+		stored->y1 = height - stored->y2;
+		stored->y2 = height - y1;
 	}
-	cover(stored.x1, stored.x2, width, eighths, &window.x1, &window.x2);
-	cover(stored.y1, stored.y2, height, eighths, &window.y1, &window.y2);
+	return FA_OK;
+}
+
+/* The pixels at eighths/8 of the stored image that cover a rect of the upright one. */
+static fa_status
+window_of(const fa_photo *photo, fa_rect rect, int eighths, fa_window *window, fa_error *error)
+{
+	bool swap = turn_of(photo->orientation).swap;
+	fa_rect stored = {0};
+
+	*window = (fa_window){.eighths = eighths};
+	FA_TRY(to_stored(photo, rect, &stored, error));
+	cover(stored.x1, stored.x2, swap ? photo->height : photo->width, eighths, &window->x1,
+		  &window->x2);
+	cover(stored.y1, stored.y2, swap ? photo->width : photo->height, eighths, &window->y1,
+		  &window->y2);
+	return FA_OK;
+}
+
+fa_status
+fa_photo_decode_region(const fa_photo *photo, fa_rect rect, int eighths, fa_view *view,
+					   const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_window window;
+
+	FA_TRY(check_eighths(eighths, error));
+	FA_TRY(window_of(photo, rect, eighths, &window, error));
 	return decode_window(photo, window, view, interrupt, error);
+}
+
+/* From what was cut out of the stored image to a photo. */
+static fa_photo_part
+part_of(const fa_photo *photo, const fa_jpeg_part *cut)
+{
+	turn how = turn_of(photo->orientation);
+	int x = how.flip_x ? (how.swap ? photo->height : photo->width) - cut->x2 : cut->x1;
+	int y = how.flip_y ? (how.swap ? photo->width : photo->height) - cut->y2 : cut->y1;
+	int width = cut->x2 - cut->x1, height = cut->y2 - cut->y1;
+
+	return (fa_photo_part){.bytes = cut->bytes,
+						   .photo = {.bytes = cut->bytes,
+									 .length = cut->length,
+									 .format = FA_FORMAT_JPEG,
+									 .width = how.swap ? height : width,
+									 .height = how.swap ? width : height,
+									 .orientation = photo->orientation},
+						   .x = how.swap ? y : x,
+						   .y = how.swap ? x : y};
+}
+
+fa_status
+fa_photo_cut(const fa_photo *photo, const fa_rect *rects, int count, fa_photo_part *parts,
+			 const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_jpeg_part *cuts;
+	fa_status status = FA_OK;
+
+	if (photo->format != FA_FORMAT_JPEG)
+		return fa_fail(error, FA_UNSUPPORTED, "only JPEG images can be cut");
+	cuts = calloc((size_t) count + 1, sizeof(fa_jpeg_part));
+	if (cuts == NULL)
+		return fa_no_memory(error, (size_t) count * sizeof(fa_jpeg_part));
+	for (int i = 0; i < count && status == FA_OK; i++)
+	{
+		fa_window window;
+
+		status = window_of(photo, rects[i], 8, &window, error);
+		cuts[i] =
+			(fa_jpeg_part){.x1 = window.x1, .y1 = window.y1, .x2 = window.x2, .y2 = window.y2};
+	}
+	if (status == FA_OK)
+		status = fa_jpeg_cut(photo->bytes, photo->length, cuts, count, interrupt, error);
+	for (int i = 0; i < count && status == FA_OK; i++)
+		parts[i] = part_of(photo, &cuts[i]);
+	free(cuts);
+	return status;
+}
+
+fa_status
+fa_photo_part_decode(const fa_photo_part *part, int eighths, fa_view *view,
+					 const fa_interrupt *interrupt, fa_error *error)
+{
+	FA_TRY(fa_photo_decode(&part->photo, eighths, view, interrupt, error));
+	view->x += part->x;
+	view->y += part->y;
+	return FA_OK;
+}
+
+void
+fa_photo_part_free(fa_photo_part *part)
+{
+	free(part->bytes);
+	memset(part, 0, sizeof(*part));
 }
 
 fa_status

@@ -56,6 +56,28 @@ extern fa_status fa_photo_decode_region(const fa_photo *photo, fa_rect rect, int
 										fa_view *view, const fa_interrupt *interrupt,
 										fa_error *error);
 
+/* A part of a photo as a photo of its own. */
+typedef struct fa_photo_part
+{
+	uint8_t *bytes; /* owned: fa_photo_part_free */
+	fa_photo photo; /* of these bytes */
+	double x, y;    /* its corner in the whole, in upright pixels */
+} fa_photo_part;
+
+/*
+ * Several parts, each covering its rect (clipped to the photo; FA_INVALID if nothing
+ * is left), found in one pass that costs a third of a decode: for few small parts of
+ * a large photo. FA_UNSUPPORTED where that is impossible (PNG, progressive JPEG ...).
+ * What a part shows of its rect is, pixel by pixel, what fa_photo_decode_region does.
+ */
+extern fa_status fa_photo_cut(const fa_photo *photo, const fa_rect *rects, int count,
+							  fa_photo_part *parts, const fa_interrupt *interrupt, fa_error *error);
+/* The part, as a view of the whole photo. The caller frees view->image. */
+extern fa_status fa_photo_part_decode(const fa_photo_part *part, int eighths, fa_view *view,
+									  const fa_interrupt *interrupt, fa_error *error);
+/* Harmless on a zeroed one. */
+extern void fa_photo_part_free(fa_photo_part *part);
+
 /*
  * Fills upright, whose sides are those of stored or, for orientations 5 to 8, the
  * exchanged ones, with what EXIF orientation 1..8 makes of the stored pixels.

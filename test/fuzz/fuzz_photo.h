@@ -54,7 +54,8 @@ fuzz_photo(const uint8_t *data, size_t size)
 	fa_photo photo;
 	fa_view view;
 	fa_error error = {0};
-	fa_status status = fa_photo_open(&photo, data, size, FUZZ_MAX_PIXELS, &error);
+	fa_status status = fa_photo_open(&photo, data, size, FUZZ_MAX_PIXELS, &error), sound;
+	fa_photo_part part;
 	fa_rect rect;
 
 	if (status != FA_OK)
@@ -66,17 +67,24 @@ fuzz_photo(const uint8_t *data, size_t size)
 	require((int64_t) photo.width * photo.height <= FUZZ_MAX_PIXELS);
 	require(photo.orientation >= 1 && photo.orientation <= 8);
 
-	status = fa_photo_decode(&photo, eighths, &view, NULL, &error);
-	if (status == FA_OK)
+	sound = fa_photo_decode(&photo, eighths, &view, NULL, &error);
+	if (sound == FA_OK)
 		require(view.image.width == (photo.width * eighths + 7) / 8 &&
 				view.image.height == (photo.height * eighths + 7) / 8);
-	check_result(status, &view, &error);
+	check_result(sound, &view, &error);
 
 	rect = (fa_rect){photo.width * 0.3, photo.height * 0.6, photo.width * 0.7, photo.height * 0.9};
 	status = fa_photo_decode_region(&photo, rect, 9 - eighths, &view, NULL, &error);
 	check_result(status, &view, &error);
 	status = fa_photo_decode_region(&photo, rect, 8, &view, &interrupt, &error);
 	check_result(status, &view, &error);
+	if (fa_photo_cut(&photo, &rect, 1, &part, NULL, &error) == FA_OK)
+	{
+		status = fa_photo_part_decode(&part, eighths, &view, NULL, &error);
+		require(sound != FA_OK || status == FA_OK); /* of a sound photo, a sound part */
+		check_result(status, &view, &error);
+		fa_photo_part_free(&part);
+	}
 }
 
 #endif

@@ -31,6 +31,7 @@ try_photo(const uint8_t *bytes, size_t length, int eighths, fa_error *error)
 	if (status == FA_OK)
 	{
 		fa_rect rect = {photo.width / 3.0, photo.height / 3.0, photo.width, photo.height / 2.0};
+		fa_photo_part part;
 		fa_view view;
 		fa_error region_error;
 
@@ -40,6 +41,16 @@ try_photo(const uint8_t *bytes, size_t length, int eighths, fa_error *error)
 		/* may do without what is damaged, but not without the rest of its manners */
 		if (fa_photo_decode_region(&photo, rect, eighths, &view, NULL, &region_error) == FA_OK)
 			fa_image_free(&view.image);
+		if (fa_photo_cut(&photo, &rect, 1, &part, NULL, &region_error) == FA_OK)
+		{
+			fa_status part_status =
+				fa_photo_part_decode(&part, eighths, &view, NULL, &region_error);
+
+			/* of a sound photo, a sound part */
+			assert_true(status != FA_OK || part_status == FA_OK);
+			fa_image_free(&view.image);
+			fa_photo_part_free(&part);
+		}
 	}
 	free(copy);
 	if (status != FA_OK)

@@ -388,6 +388,141 @@ regions(void **state)
 		}
 }
 
+/* What parts show of their rectangles is what the whole photo does, to the last bit. */
+static void
+check_parts(picture file, int eighths, uint64_t *seed)
+{
+	fa_photo photo = open_photo(file);
+	fa_view whole = decode(&photo, eighths);
+	fa_rect rects[6];
+	fa_photo_part parts[6];
+	fa_error error;
+	int count = (int) (random_u32(seed) % 6) + 1;
+
+	for (int i = 0; i < count; i++)
+	{
+		double x = (double) random_u32(seed) / UINT32_MAX * photo.width - 10;
+		double y = (double) random_u32(seed) / UINT32_MAX * photo.height - 10;
+
+		rects[i] = (fa_rect){x, y, x + random_u32(seed) % 90 + 11, y + random_u32(seed) % 90 + 11};
+	}
+	if (fa_photo_cut(&photo, rects, count, parts, NULL, &error) != FA_OK)
+		fail_msg("%s: %s", error.message, error.detail);
+	for (int i = 0; i < count; i++)
+	{
+		fa_rect r = {fmax(rects[i].x1, 0), fmax(rects[i].y1, 0), fmin(rects[i].x2, photo.width),
+					 fmin(rects[i].y2, photo.height)};
+		fa_view part;
+		double scale = whole.scale_x;
+		int x1, x2, y1, y2, x, y;
+
+		if (fa_photo_part_decode(&parts[i], eighths, &part, NULL, &error) != FA_OK)
+			fail_msg("%s: %s", error.message, error.detail);
+		/* of the whole view, and where it begins in the part's */
+		x1 = (int) floor((r.x1 - whole.x) * scale + 1e-9);
+		y1 = (int) floor((r.y1 - whole.y) * scale + 1e-9);
+		x2 = (int) ceil((r.x2 - whole.x) * scale - 1e-9);
+		y2 = (int) ceil((r.y2 - whole.y) * scale - 1e-9);
+		x = (int) lround((whole.x - part.x) * scale) + x1;
+		y = (int) lround((whole.y - part.y) * scale) + y1;
+		assert_true(x >= 0 && y >= 0);
+		assert_in_range(x2 - x1, 1, part.image.width - x);
+		assert_in_range(y2 - y1, 1, part.image.height - y);
+		for (int v = 0; v < y2 - y1; v++)
+			assert_memory_equal(
+				part.image.pixels + (size_t) (y + v) * part.image.stride + 3 * (size_t) x,
+				whole.image.pixels + (size_t) (y1 + v) * whole.image.stride + 3 * (size_t) x1,
+				3 * (size_t) (x2 - x1));
+		fa_image_free(&part.image);
+		fa_photo_part_free(&parts[i]);
+		fa_photo_part_free(&parts[i]);
+	}
+	fa_image_free(&whole.image);
+}
+
+static void
+parts_of_every_kind(void **state)
+{
+	static const J_COLOR_SPACE spaces[] = {JCS_GRAYSCALE, JCS_RGB, JCS_YCbCr, JCS_CMYK, JCS_YCCK};
+	static const int samplings[][2] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}, {4, 1}};
+	uint64_t seed = 21;
+
+	(void) state;
+	for (int space = 0; space < 5; space++)
+		for (int sampling = 0; sampling < 5; sampling++)
+			for (int n = 0; n < 24; n++)
+			{
+				jpeg_kind kind = {.width = 419 - n,
+								  .height = 301 + n,
+								  .stored = spaces[space],
+								  .h = samplings[sampling][0],
+								  .v = samplings[sampling][1],
+								  .restart = n % 3 == 0 ? 1 + 6 * n : 0,
+								  .orientation = n % 8 + 1,
+								  .quality = 60};
+				picture file;
+
+				if (sampling > 0 && spaces[space] != JCS_YCbCr && spaces[space] != JCS_YCCK)
+					continue;
+				file = make_jpeg(&kind);
+				check_parts(file, n % 5 == 0 ? 8 : n / 3 + 1, &seed);
+				free(file.bytes);
+			}
+}
+
+/* Noise has coefficients everywhere, and codes of every length. */
+static void
+parts_of_noise(void **state)
+{
+	uint64_t seed = 22;
+
+	(void) state;
+	for (int n = 0; n < 24; n++)
+	{
+		fa_image image;
+		fa_error error;
+		picture file;
+
+		assert_int_equal(fa_image_alloc(&image, 230 + n, 190, &error), FA_OK);
+		for (size_t i = 0; i < image.stride * 190; i++)
+			image.pixels[i] = (uint8_t) (random_u32(&seed) >> (24 + n % 4));
+		assert_int_equal(fa_photo_encode(&image, FA_FORMAT_JPEG, 100 - 4 * n, &file.bytes,
+										 &file.length, NULL, &error),
+						 FA_OK);
+		check_parts(file, n % 3 == 0 ? 4 : 8, &seed);
+		free(file.bytes);
+		fa_image_free(&image);
+	}
+}
+
+static void
+parts_that_cannot_be(void **state)
+{
+	jpeg_kind kind = {.width = 60, .height = 50, .stored = JCS_YCbCr};
+	jpeg_kind progressive = {.width = 60, .height = 50, .stored = JCS_YCbCr, .progressive = true};
+	png_kind png = {.width = 60, .height = 50, .depth = 8, .colour = 2};
+	fa_rect rects[2] = {{10, 10, 20, 20}, {60, 10, 70, 20}};
+	picture files[3] = {make_jpeg(&kind), make_jpeg(&progressive), make_png(&png)};
+	fa_photo_part parts[2];
+	fa_error error;
+
+	(void) state;
+	for (int i = 0; i < 3; i++)
+	{
+		fa_photo photo = open_photo(files[i]);
+
+		assert_int_equal(fa_photo_cut(&photo, rects, 1, parts, NULL, &error),
+						 i == 0 ? FA_OK : FA_UNSUPPORTED);
+		if (i == 0)
+		{
+			fa_photo_part_free(&parts[0]);
+			assert_int_equal(fa_photo_cut(&photo, rects, 2, parts, NULL, &error), FA_INVALID);
+			assert_int_equal(fa_photo_cut(&photo, rects, 0, parts, NULL, &error), FA_OK);
+		}
+		free(files[i].bytes);
+	}
+}
+
 /* Fewer pixels than a block, an interlacing step or a scaled pixel has. */
 static void
 tiny_photos(void **state)
@@ -532,15 +667,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(jpeg_kinds),
-		cmocka_unit_test(png_kinds),
-		cmocka_unit_test(orientations),
-		cmocka_unit_test(scaled_decodes_stay_in_place),
-		cmocka_unit_test(png_averages),
-		cmocka_unit_test(regions),
-		cmocka_unit_test(tiny_photos),
-		cmocka_unit_test(senseless_requests),
-		cmocka_unit_test(encoded_images_come_back),
+		cmocka_unit_test(jpeg_kinds),           cmocka_unit_test(png_kinds),
+		cmocka_unit_test(orientations),         cmocka_unit_test(scaled_decodes_stay_in_place),
+		cmocka_unit_test(png_averages),         cmocka_unit_test(regions),
+		cmocka_unit_test(parts_of_every_kind),  cmocka_unit_test(parts_of_noise),
+		cmocka_unit_test(parts_that_cannot_be), cmocka_unit_test(tiny_photos),
+		cmocka_unit_test(senseless_requests),   cmocka_unit_test(encoded_images_come_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

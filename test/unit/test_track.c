@@ -348,7 +348,7 @@ doubt_does_not_flicker(void **state)
 		fa_face face = face_at(400, 400, 100);
 		fa_track shown;
 
-		face.gender = random_u32(&seed) % 2;
+		face.gender = (int) (random_u32(&seed) % 2);
 		face.gender_confidence = 0.8f;
 		update(tracker, &face, 1, n * FRAME);
 		shown = shown_near(tracker, n * FRAME, 400, 400);
