@@ -35,7 +35,8 @@ const fa_augment_options fa_augment_defaults = {
 	.glasses = 0.03,
 	.street = 0.25,
 };
-const fa_augment_options fa_augment_street = {
+/* Small, turned, masked, covered. */
+static const fa_augment_options in_streets = {
 	.strength = 1,
 	.flip = 0.5,
 	.shift = 0.05,
@@ -379,7 +380,7 @@ fa_augment(fa_image *source, double zoom, const double (*landmark_template)[2],
 		   fa_error *error)
 {
 	fa_image destination = {size, size, (size_t) size * 3, out}, image;
-	fa_augment_options street = fa_augment_street;
+	fa_augment_options street = in_streets;
 	int pixels = size;
 	fa_status status;
 

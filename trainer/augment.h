@@ -39,8 +39,6 @@ typedef struct fa_augment_options
 } fa_augment_options;
 
 extern const fa_augment_options fa_augment_defaults;
-/* Small, turned, masked, covered: fa_augment_options.street is the share of these. */
-extern const fa_augment_options fa_augment_street;
 extern const fa_augment_options fa_augment_none;
 
 /* "0.5", a strength, or "rotate=15,jpeg=0": members by name, from 0 on. FA_INVALID. */

@@ -297,7 +297,7 @@ calibrate(const options *o, fa_error *error)
 	fa_weights weights = {0};
 	fa_dataset faces = {0};
 	fa_negatives negatives = {0};
-	fa_logits logits = {0}, street = {0};
+	fa_logits logits = {0};
 	fa_engine *engine = NULL;
 	double temperatures[FA_HEADS], quantile;
 	int hidden = 0;
@@ -323,16 +323,8 @@ calibrate(const options *o, fa_error *error)
 	}
 	if (status == FA_OK)
 	{
-		/* clean chips are told from animals without a mistake, and nothing could be fitted on them
-		 */
-		loading.augment = fa_augment_street;
-		status = fa_logits_collect(&fa_cpu_engine, engine, &weights, hidden, FA_PRECISION_FP32,
-								   &loading, &street, error);
-	}
-	if (status == FA_OK)
-	{
 		for (int h = 0; h < FA_HEADS; h++)
-			temperatures[h] = fa_fit_temperature(h == FA_HEAD_FACE ? &street : &logits, h);
+			temperatures[h] = fa_fit_temperature(&logits, h);
 		if (negatives.count == 0) /* nothing to fit: as confident as it was trained */
 			temperatures[FA_HEAD_FACE] = 1;
 		quantile = fa_fit_age_quantile(&logits, temperatures[FA_HEAD_AGE]);
@@ -347,7 +339,6 @@ calibrate(const options *o, fa_error *error)
 	if (engine != NULL)
 		fa_cpu_engine.close(engine);
 	fa_logits_free(&logits);
-	fa_logits_free(&street);
 	fa_weights_free(&weights);
 	fa_dataset_free(&faces);
 	fa_negatives_free(&negatives);
