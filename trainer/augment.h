@@ -10,7 +10,7 @@
 #define FA_AUGMENT_H
 
 #include "../src/vision/image.h"
-#include "random.h"
+#include "../src/random.h"
 
 /*
  * Probabilities are 0 ... 1. `strength` multiplies the probabilities (of all but the

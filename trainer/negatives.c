@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "../src/vision/warp.h"
-#include "random.h"
+#include "../src/random.h"
 
 #define MAX_CROP 256
 #define MIN_CROP 48

@@ -6,7 +6,7 @@
 #define FA_PAINT_H
 
 #include "../src/vision/image.h"
-#include "random.h"
+#include "../src/random.h"
 
 /* From frame coordinates (fractions) to pixels of an image. */
 typedef struct fa_frame

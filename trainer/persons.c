@@ -4,7 +4,7 @@
  */
 #include "persons.h"
 
-#include "random.h"
+#include "../src/random.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -5,6 +5,7 @@
 #include "report.h"
 
 #include "../src/face/attributes.h"
+#include "../src/face/statistics.h"
 #include "../src/vision/photo.h"
 #include "../src/vision/warp.h"
 #include "common.h"
@@ -17,9 +18,8 @@
 
 #define TRAINING "#2f6db5"
 #define VALIDATION "#c8553d"
-#define DECADES 11 /* 0-9, 10-19 ... 100 and above */
-#define BINS 21    /* of five years */
-#define WORST 12   /* of a kind */
+#define BINS 21  /* of five years */
+#define WORST 12 /* of a kind */
 #define THUMBNAIL 96
 #define DASH "&ndash;"
 
@@ -171,19 +171,13 @@ confusion(FILE *to, const char *title, const int *counts, const char *const *nam
 	fputs("</table>\n", to);
 }
 
-static int
-decade(double age)
-{
-	return (int) fmin(age / 10, DECADES - 1);
-}
-
-static const char *const decade_names[DECADES] = {
+static const char *const decade_names[FA_DECADES] = {
 	"0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70-79", "80-89", "90-99", "100+"};
 
 static void
 confusions(FILE *to, const fa_report *r, const verdict *verdicts)
 {
-	int counts[DECADES * DECADES];
+	int counts[FA_DECADES * FA_DECADES];
 
 	fputs("<h2>Confusion</h2>\n<div class='tables'>", to);
 	for (int h = FA_HEAD_GENDER; h <= FA_HEAD_RACE; h++)
@@ -197,8 +191,8 @@ confusions(FILE *to, const fa_report *r, const verdict *verdicts)
 	memset(counts, 0, sizeof(counts));
 	for (int i = 0; i < r->faces->count; i++)
 		if (verdicts[i].age_label >= 0)
-			counts[decade(verdicts[i].age_label) * DECADES + decade(verdicts[i].age)]++;
-	confusion(to, "age, by decade", counts, decade_names, DECADES);
+			counts[fa_decade(verdicts[i].age_label) * FA_DECADES + fa_decade(verdicts[i].age)]++;
+	confusion(to, "age, by decade", counts, decade_names, FA_DECADES);
 	fputs("</div>\n", to);
 }
 
@@ -247,8 +241,9 @@ group(FILE *to, const fa_report *r, const verdict *verdicts, const char *name, i
 	{
 		const verdict *v = &verdicts[i];
 
-		if (class >= 0 && (head == FA_HEAD_AGE ? v->age_label < 0 || decade(v->age_label) != class
-											   : v->label[head] != class))
+		if (class >= 0 &&
+			(head == FA_HEAD_AGE ? v->age_label < 0 || fa_decade(v->age_label) != class
+								 : v->label[head] != class))
 			continue;
 		faces++;
 		if (v->age_label >= 0)
@@ -285,7 +280,7 @@ groups(FILE *to, const fa_report *r, const verdict *verdicts)
 	for (int h = FA_HEAD_GENDER; h <= FA_HEAD_RACE; h++)
 		for (int c = 0; c < fa_heads[h].classes; c++)
 			group(to, r, verdicts, fa_head_labels[h][c], h, c);
-	for (int d = 0; d < DECADES; d++)
+	for (int d = 0; d < FA_DECADES; d++)
 	{
 		char name[32];
 

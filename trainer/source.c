@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include "source.h"
 
-#include "random.h"
+#include "../src/random.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,6 +4,8 @@
  */
 #include "statistics.h"
 
+#include "../random.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,17 +51,6 @@ mean(double sum, int count)
 
 /* --- Bootstrap ------------------------------------------------------------------- */
 
-/* SplitMix64 (Steele, Lea, Flood 2014). */
-static uint64_t
-random_bits(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 static int
 compare(const void *left, const void *right)
 {
@@ -86,6 +77,7 @@ bootstrap(const float *values, int count, uint64_t seed, fa_estimate *estimate,
 		  const fa_interrupt *interrupt, fa_error *error)
 {
 	double means[RESAMPLES], sum = 0;
+	fa_random random = {seed};
 
 	*estimate = (fa_estimate){NAN, NAN, NAN};
 	if (count == 0)
@@ -98,7 +90,7 @@ bootstrap(const float *values, int count, uint64_t seed, fa_estimate *estimate,
 
 		FA_TRY(fa_check_interrupt(interrupt, error));
 		for (int i = 0; i < count; i++)
-			resampled += values[(random_bits(&seed) >> 32) * (uint64_t) count >> 32];
+			resampled += values[(fa_random_bits(&random) >> 32) * (uint64_t) count >> 32];
 		means[r] = resampled / count;
 	}
 	qsort(means, RESAMPLES, sizeof(double), compare);

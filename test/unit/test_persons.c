@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "../../trainer/persons.h"
-#include "../../trainer/random.h"
+#include "../../src/random.h"
 
 /* ---- Batches ------------------------------------------------------------------------------- */
 

@@ -1,9 +1,9 @@
 /*
  * random.h
- *		Random numbers for the trainer: SplitMix64 (Steele, Lea, Flood 2014), and a
- *		permutation that is computed, not stored. Every sample draws from a generator
- *		seeded by what it is (seed, epoch, index), so that results do not depend on
- *		which thread makes it, or when.
+ *		Random numbers for training and statistics: SplitMix64 (Steele, Lea, Flood
+ *		2014), and a permutation that is computed, not stored. Every training sample
+ *		draws from a generator seeded by what it is (seed, epoch, index), so that
+ *		results do not depend on which thread makes it, or when.
  */
 #ifndef FA_RANDOM_H
 #define FA_RANDOM_H
