@@ -1,8 +1,7 @@
 /*
  * publish.c
- *		`faceattr publish`, and what publish.h offers to `faceattr train`. The server
- *		decides: what a user may do is the table's rights, and whether a file is a
- *		model is found out there, completely, on the way in.
+ *		`faceattr publish`. The server decides: what a user may do is the table's rights, and whether
+ *a file is a model is found out there, completely, on the way in.
  */
 #include "publish.h"
 
@@ -18,12 +17,6 @@
 
 #define LARGEST ((size_t) 1000 << 20) /* a bytea has less than 1 GB */
 #define CONNECT_TIMEOUT "15"          /* seconds, where the connection string names none */
-
-struct fa_publisher
-{
-	PGconn *connection;
-	char name[64];
-};
 
 /* ---- The connection ---------------------------------------------------------------- */
 
@@ -230,56 +223,6 @@ fa_publish(const fa_publish_options *options, fa_error *error)
 	free(schema);
 	PQfinish(connection);
 	return status;
-}
-
-fa_status
-fa_publisher_open(const char *dsn, const char *name, fa_publisher **publisher, fa_error *error)
-{
-	fa_publisher *p = calloc(1, sizeof(fa_publisher));
-	char *schema = NULL;
-	fa_status status;
-
-	*publisher = NULL;
-	if (p == NULL)
-		return fa_no_memory(error, sizeof(fa_publisher));
-	snprintf(p->name, sizeof(p->name), "%s", name);
-	status = connect_to(dsn, &p->connection, error);
-	if (status == FA_OK)
-		status = check_rights(p->connection, name, &schema, error);
-	free(schema);
-	if (status != FA_OK)
-	{
-		fa_publisher_close(p);
-		return status;
-	}
-	*publisher = p;
-	return FA_OK;
-}
-
-void
-fa_publisher_show(fa_publisher *publisher, const char *text)
-{
-	fa_error ignored;
-
-	if (publisher == NULL)
-		return;
-	if (PQstatus(publisher->connection) != CONNECTION_OK)
-	{
-		PQreset(publisher->connection);
-		if (PQstatus(publisher->connection) != CONNECTION_OK ||
-			pin_search_path(publisher->connection, &ignored) != FA_OK)
-			return;
-	}
-	show(publisher->connection, publisher->name, text);
-}
-
-void
-fa_publisher_close(fa_publisher *publisher)
-{
-	if (publisher == NULL)
-		return;
-	PQfinish(publisher->connection);
-	free(publisher);
 }
 
 /* ---- The subcommand --------------------------------------------------------------------- */

@@ -1,7 +1,6 @@
 /*
  * publish.h
- *		A model file into the table face_model of a database, and a training's progress
- *		into that server's pg_stat_activity.
+ *		A model file into the table face_model of a database.
  */
 #ifndef FA_PUBLISH_H
 #define FA_PUBLISH_H
@@ -20,22 +19,5 @@ typedef struct fa_publish_options
 
 /* One transaction. FA_IO without a connection, FA_INVALID for what the server refuses. */
 extern fa_status fa_publish(const fa_publish_options *options, fa_error *error);
-
-/*
- * A connection that stays open while a training runs, to show how far it is. Opening it
- * fails where fa_publish would for want of the extension or of a right, before hours
- * of work are spent.
- */
-typedef struct fa_publisher fa_publisher;
-
-extern fa_status fa_publisher_open(const char *dsn, const char *name, fa_publisher **publisher,
-								   fa_error *error);
-/*
- * Sets application_name to "faceattr NAME: " and the text, of which the server keeps 63 bytes in
- * all. Showing is no reason to stop a training: a lost connection is taken up again if possible
- * and else left alone.
- */
-extern void fa_publisher_show(fa_publisher *publisher, const char *text);
-extern void fa_publisher_close(fa_publisher *publisher);
 
 #endif
