@@ -1,18 +1,8 @@
 #!/bin/sh
 # A training from nothing to a model file on a few drawn chips: interrupted, resumed, calibrated,
 # used. Starts from MobileNet's pretrained weights where ../shared has them. Prints TAP.
-faceattr=trainer/faceattr
-backbone=${FACEATTR_SHARED:-../shared}/pretrained/mobilenet_v1_vggface2.safetensors
-if [ ! -f "$backbone" ]; then
-	echo "1..0 # SKIP no $backbone"
-	exit
-fi
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. test/cli/training
 template=0.2948,0.2920,0.6840,0.2893,0.4963,0.5161,0.3226,0.6818,0.6642,0.6791
-
-. test/cli/tap
-. test/cli/events
 
 # the same few photos under many names, with labels that differ
 mkdir "$dir/chips"

@@ -2,17 +2,7 @@
 # A training that is killed with -9 again and again ends, resumed, as one that was not: the same
 # weights, moving average and moments to the last bit, the same figures. Heads first, then everything,
 # with all that draws at random. Starts from MobileNet's pretrained weights. Prints TAP.
-faceattr=trainer/faceattr
-backbone=${FACEATTR_SHARED:-../shared}/pretrained/mobilenet_v1_vggface2.safetensors
-if [ ! -f "$backbone" ]; then
-	echo "1..0 # SKIP no $backbone"
-	exit
-fi
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-
-. test/cli/tap
-. test/cli/events
+. test/cli/training
 
 mkdir "$dir/chips"
 printf 'file\tage\tgender\trace\n' >"$dir/chips.tsv"

@@ -1,17 +1,7 @@
 #!/bin/sh
 # Training of the embedding on persons: three of them, drawn many times, are told apart. Starts from
 # MobileNet's pretrained weights. Prints TAP.
-faceattr=trainer/faceattr
-backbone=${FACEATTR_SHARED:-../shared}/pretrained/mobilenet_v1_vggface2.safetensors
-if [ ! -f "$backbone" ]; then
-	echo "1..0 # SKIP no $backbone"
-	exit
-fi
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-
-. test/cli/tap
-. test/cli/events
+. test/cli/training
 
 mkdir "$dir/chips"
 printf 'file\tperson\n' >"$dir/chips.tsv"
