@@ -1,6 +1,6 @@
 /*
  * fa.c
- *		Filling in errors; see fa.h for the convention.
+ *		Filling in errors, and the small things beside; see fa.h.
  */
 #include "fa.h"
 
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 fa_status
 fa_fail(fa_error *error, fa_status status, const char *message, ...)
@@ -57,6 +58,15 @@ fa_error_in(fa_error *error, const char *path)
 	memcpy(message, error->message, sizeof(message));
 	snprintf(error->message, sizeof(error->message), "%.150s: %.100s", path, message);
 	return error->status;
+}
+
+double
+fa_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
 }
 
 bool

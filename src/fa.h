@@ -1,7 +1,7 @@
 /*
  * fa.h
  *		What every room of the core shares: errors as values, the question
- *		"should I stop?", and arithmetic on sizes that cannot overflow.
+ *		"should I stop?", a clock, and arithmetic on sizes that cannot overflow.
  *
  * The core (vision, nn, face) never exits, never prints and never jumps. A
  * function that can fail returns an fa_status, FA_OK being zero, and describes
@@ -57,6 +57,8 @@ extern fa_status fa_no_memory(fa_error *error, size_t bytes);
 extern fa_status fa_error_in(fa_error *error, const char *path);
 /* Exactly count finite numbers between commas and nothing else; false otherwise, or for NULL. */
 extern bool fa_parse_numbers(const char *text, double *numbers, int count);
+/* A clock that nobody sets: only differences mean something. */
+extern double fa_seconds(void);
 /* FA_OK, or FA_INTERRUPTED when the caller wants to stop. */
 extern fa_status fa_check_interrupt(const fa_interrupt *interrupt, fa_error *error);
 

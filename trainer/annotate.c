@@ -16,13 +16,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Of the score at which a face is reported: at which one that is known already is believed. */
@@ -101,34 +99,6 @@ parse_option(int key, char *text, struct argp_state *state)
 	}
 }
 
-/* ---- Ctrl-C ------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t stopped;
-
-static void
-on_signal(int number)
-{
-	(void) number;
-	stopped = 1;
-}
-
-static bool
-should_stop(void *argument)
-{
-	(void) argument;
-	return stopped != 0;
-}
-
-/* Asked for by every part of the work; the second signal has its default effect. */
-static void
-catch_signals(void)
-{
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int) SA_RESETHAND};
-
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
-
 /* ---- Photos ------------------------------------------------------------------------------- */
 
 /* The format that a file name's ending asks for; NULL: none. */
@@ -166,15 +136,6 @@ annotate_photo(const job *j, const char *in, const char *out, fa_error *error)
 }
 
 /* ---- Videos ------------------------------------------------------------------------------- */
-
-static double
-now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double) time.tv_sec + 1e-9 * (double) time.tv_nsec;
-}
 
 static int
 classes_of(const fa_pipeline *pipeline, const char *head)
@@ -217,7 +178,7 @@ annotate_frames(const job *j, fa_video *video, fa_tracker *tracker, fa_font *fon
 {
 	bool terminal = isatty(STDERR_FILENO);
 	fa_face_options face_options = j->face_options;
-	double start = now(), shown = start;
+	double start = fa_seconds(), shown = start;
 
 	face_options.min_score *= KNOWN_FACE;
 	for (int64_t n = 0;; n++)
@@ -245,9 +206,9 @@ annotate_frames(const job *j, fa_video *video, fa_tracker *tracker, fa_font *fon
 		for (int i = 0; i < count; i++)
 			FA_TRY(fa_draw_face(j->pipeline, image, font, &tracks[i].face, error));
 		FA_TRY(fa_video_write(video, error));
-		if (terminal && now() - shown >= PROGRESS)
+		if (terminal && fa_seconds() - shown >= PROGRESS)
 		{
-			shown = now();
+			shown = fa_seconds();
 			print_progress(video, shown - start, count);
 		}
 	}
@@ -268,7 +229,7 @@ annotate_video(const job *j, bool camera, const char *in, const char *out, fa_er
 	fa_video *video = NULL;
 	fa_tracker *tracker = NULL;
 	fa_font *font = NULL;
-	double start = now();
+	double start = fa_seconds();
 	fa_status status = fa_tracker_open(&tracker_options, &tracker, error), ended;
 	fa_error end_error;
 
@@ -295,7 +256,7 @@ annotate_video(const job *j, bool camera, const char *in, const char *out, fa_er
 		if (status == FA_OK && facts.written == 0)
 			status = fa_fail(error, FA_DAMAGED, "%s: no frame of it can be decoded", in);
 		if (status == FA_OK)
-			print_summary(in, out, &facts, now() - start, fa_tracker_count(tracker));
+			print_summary(in, out, &facts, fa_seconds() - start, fa_tracker_count(tracker));
 	}
 	fa_font_close(font);
 	fa_tracker_close(tracker);
@@ -363,7 +324,7 @@ annotate_folder(const job *j, const char *in, const char *out)
 		snprintf(from, sizeof(from), "%s/%s", in, entries[i]->d_name);
 		snprintf(to, sizeof(to), "%s/%s", out, entries[i]->d_name);
 		/* a folder of results within the folder is none of it */
-		if (!stopped && !(stat(from, &facts) == 0 && is_same_file(&facts, j->options->out)))
+		if (!fa_signalled() && !(stat(from, &facts) == 0 && is_same_file(&facts, j->options->out)))
 			good &= annotate_path(j, from, to);
 		free(entries[i]);
 	}
@@ -413,14 +374,14 @@ faceattr_annotate(int argc, char **argv)
 		NULL,
 		NULL};
 	options o = {.every = 3};
-	job j = {.options = &o, .interrupt = {should_stop, NULL}};
+	job j = {.options = &o, .interrupt = fa_on_signal};
 	fa_error error;
 	bool good;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &o);
 	if (fa_common_open(&o.common, &j.pipeline, &j.face_options, &error) != FA_OK)
 		return fa_complain(&error);
-	catch_signals();
+	fa_catch_signals(true);
 	good = annotate_path(&j, o.in, o.out);
 	fa_pipeline_close(j.pipeline);
 	return good ? 0 : 1;

@@ -304,19 +304,26 @@ on_signal(int number)
 	signalled = 1;
 }
 
+bool
+fa_signalled(void)
+{
+	return signalled != 0;
+}
+
 static bool
 is_signalled(void *argument)
 {
 	(void) argument;
-	return signalled;
+	return fa_signalled();
 }
 
 const fa_interrupt fa_on_signal = {is_signalled, NULL};
 
 void
-fa_catch_signals(void)
+fa_catch_signals(bool first_only)
 {
-	struct sigaction action = {.sa_handler = on_signal};
+	struct sigaction action = {.sa_handler = on_signal,
+							   .sa_flags = first_only ? (int) SA_RESETHAND : 0};
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);

@@ -51,8 +51,12 @@ extern fa_status fa_find_faces_anyhow(fa_pipeline *pipeline, const void *bytes, 
 									  const fa_face_options *options, bool classify,
 									  fa_faces *faces, fa_error *error);
 
-/* From here on SIGINT and SIGTERM end a subcommand in its own good time. */
-extern void fa_catch_signals(void);
-extern const fa_interrupt fa_on_signal;
+/*
+ * From here on SIGINT and SIGTERM end a subcommand in its own good time. first_only: a second
+ * one has its default effect.
+ */
+extern void fa_catch_signals(bool first_only);
+extern bool fa_signalled(void);
+extern const fa_interrupt fa_on_signal; /* the same, to be asked by the core */
 
 #endif

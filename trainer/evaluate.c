@@ -13,6 +13,8 @@
 #include "source.h"
 #include "trainer.h"
 
+#include "../src/face/nms.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,13 +164,14 @@ judge_crop(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
 static fa_status
 judge_photo(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
 {
-	bool boxed = sample->box.x1 < sample->box.x2 && sample->box.y1 < sample->box.y2;
 	fa_faces faces;
 	int chosen;
 
 	FA_TRY(fa_find_faces_anyhow(j->pipeline, sample->bytes, sample->length, &j->face, true, &faces,
 								error));
-	chosen = boxed ? fa_face_in_box(&faces, &sample->box) : faces.count - 1 < 0 ? -1 : 0;
+	chosen = fa_area(&sample->box) > 0 ? fa_face_in_box(&faces, &sample->box)
+			 : faces.count > 0         ? 0
+									   : -1;
 	result->found = chosen >= 0;
 	if (result->found)
 		result->face = faces.faces[chosen];
@@ -431,7 +434,7 @@ faceattr_evaluate(int argc, char **argv)
 	fa_status status;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &o);
-	fa_catch_signals();
+	fa_catch_signals(false);
 	status = judge_all(&e, &images, &sets, &error);
 	if (status == FA_OK)
 		status = report(&e, &images, &sets, &error);

@@ -28,12 +28,10 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Everything that a training holds; freed in one place. */
@@ -64,24 +62,6 @@ typedef struct training
 	fa_history history;
 	fa_watch watch;
 } training;
-
-static volatile sig_atomic_t signalled;
-
-static void
-on_signal(int number)
-{
-	(void) number;
-	signalled = 1;
-}
-
-static double
-now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double) time.tv_sec + 1e-9 * (double) time.tv_nsec;
-}
 
 /* A file of the output folder, whose name's length was checked; path has PATH_LENGTH bytes. */
 #define PATH_LENGTH 4096
@@ -303,10 +283,10 @@ static fa_status
 timed_step(training *t, fa_error *error)
 {
 	fa_step_news news = {.rate = learning_rate(t), .images = t->o.batch, .left = NAN};
-	double began = now();
+	double began = fa_seconds();
 
 	FA_TRY(step(t, &news, error));
-	news.took = now() - began;
+	news.took = fa_seconds() - began;
 	t->progress.seconds += news.took;
 	news.step = t->progress.step;
 	news.seconds = t->progress.seconds;
@@ -484,21 +464,21 @@ save(training *t, fa_error *error)
 static fa_status
 run(training *t, fa_error *error)
 {
-	double saved = now();
+	double saved = fa_seconds();
 	const char *first_damaged;
 	int damaged;
 
-	while (!finished(t) && !signalled)
+	while (!finished(t) && !fa_signalled())
 	{
 		if (t->heads_only && t->progress.step >= head_steps(t))
 			FA_TRY(train_everything(t, error));
 		FA_TRY(timed_step(t, error));
 		if (t->progress.step % fa_loader_steps(&t->loading) == 0 || finished(t))
 			FA_TRY(validate(t, error));
-		if (now() - saved >= 60 * t->o.save_minutes)
+		if (fa_seconds() - saved >= 60 * t->o.save_minutes)
 		{
 			FA_TRY(save(t, error));
-			saved = now();
+			saved = fa_seconds();
 		}
 	}
 	FA_TRY(save(t, error));
@@ -506,7 +486,7 @@ run(training *t, fa_error *error)
 	if (damaged > 0)
 		fa_watch_say(&t->watch, "%d times an image could not be decoded, first %s", damaged,
 					 first_damaged);
-	if (signalled)
+	if (fa_signalled())
 	{
 		fa_watch_say(&t->watch, "stopped at step %lld; --resume goes on",
 					 (long long) t->progress.step);
@@ -520,18 +500,10 @@ run(training *t, fa_error *error)
 
 /* ---- Before and after -------------------------------------------------------------- */
 
-static bool
-is_signalled(void *argument)
-{
-	(void) argument;
-	return signalled;
-}
-
 static fa_status
 read_faces(training *t, fa_error *error)
 {
 	const fa_train_options *o = &t->o;
-	const fa_interrupt interrupt = {is_signalled, NULL};
 	fa_training_source source = {
 		.data = o->data,
 		.labels = o->labels,
@@ -544,7 +516,7 @@ read_faces(training *t, fa_error *error)
 		.threads = o->threads + o->workers,
 		.seed = (uint64_t) o->seed,
 		.resume = o->resume,
-		.interrupt = &interrupt,
+		.interrupt = &fa_on_signal,
 	};
 
 	memcpy(source.crops.landmark_template, o->landmark_template.values,
@@ -776,7 +748,6 @@ int
 faceattr_train(int argc, char **argv)
 {
 	training t = {.interface = &fa_cpu_engine};
-	struct sigaction action = {.sa_handler = on_signal};
 	fa_checkpoint checkpoint = {.options = NULL};
 	fa_error error = {.status = FA_OK};
 	fa_status status;
@@ -786,8 +757,7 @@ faceattr_train(int argc, char **argv)
 	t.schedule = fa_train_schedule(&t.o);
 	fa_train_losses(&t.o, t.losses);
 	fa_train_losses(&t.o, t.judging);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
+	fa_catch_signals(false);
 	status = t.record == NULL ? fa_no_memory(&error, 0) : open_output(&t, &checkpoint, &error);
 	if (status == FA_OK)
 		status = prepare(&t, &checkpoint, &error);
@@ -797,5 +767,5 @@ faceattr_train(int argc, char **argv)
 	clean_up(&t);
 	if (status != FA_OK)
 		fa_complain(&error);
-	return signalled ? 130 : status != FA_OK;
+	return fa_signalled() ? 130 : status != FA_OK;
 }

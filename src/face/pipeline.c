@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCH 8 /* of crops; what is left over goes one by one, so that two sizes are compiled */
 #define SECOND_LOOK_BELOW 0.7         /* view pixels per crop pixel */
@@ -31,20 +30,11 @@ struct fa_pipeline
 	fa_work work;
 };
 
-static double
-seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
-}
-
 /* Adds the time since *since to *total; from there on, the next part is timed. */
 static void
 add_time(double *total, double *since)
 {
-	double now = seconds();
+	double now = fa_seconds();
 
 	*total += now - *since;
 	*since = now;
@@ -286,7 +276,7 @@ detect(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 	   fa_error *error)
 {
 	fa_detection *detections;
-	double since = seconds();
+	double since = fa_seconds();
 	int count;
 	fa_status status;
 
@@ -452,7 +442,7 @@ run_crops(fa_pipeline *pipeline, int count, make_crop make, take_outputs take, v
 	float *outputs[FA_MAX_OUTPUTS] = {NULL}, *values;
 	size_t per_crop = (size_t) m->embedding_size;
 	uint8_t *pixels = malloc(BATCH * crop_bytes);
-	double since = seconds();
+	double since = fa_seconds();
 	fa_status status = FA_OK;
 
 	for (int h = 0; h < m->head_count; h++)
@@ -607,7 +597,7 @@ find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 	}
 	if (status == FA_OK && classify)
 	{
-		double since = seconds();
+		double since = fa_seconds();
 
 		status = look_closer(m, photo, view, faces, &closer, interrupt, error);
 		add_time(&pipeline->work.decode, &since);
@@ -651,7 +641,7 @@ find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fac
 {
 	fa_photo photo;
 	fa_view view = {0};
-	double since = seconds();
+	double since = fa_seconds();
 	fa_status status;
 
 	pipeline->work.images++;

@@ -161,4 +161,7 @@ typedef struct Faces
 /* false: a bad image was passed over. */
 extern bool find_faces(const Run *run, const bytea *image, bool classify, Faces *faces);
 
+/* The one row of a function that returns a record. */
+extern Datum row_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
+
 #endif

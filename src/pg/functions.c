@@ -48,6 +48,16 @@ next_row(FunctionCallInfo fcinfo)
 	SRF_RETURN_NEXT(context, rows->values[i]);
 }
 
+Datum
+row_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
 /* The run of a call whose optional model is argument number n. */
 static Run
 run_of_call(FunctionCallInfo fcinfo, int n)

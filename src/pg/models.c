@@ -272,7 +272,6 @@ faceattr_model_version(PG_FUNCTION_ARGS)
 	Model model = faceattr_find_model(fcinfo, name);
 	Datum values[2] = {CStringGetTextDatum(name)};
 	bool nulls[2] = {false, false};
-	TupleDesc desc;
 
 	if (model.shipped)
 		values[1] =
@@ -285,9 +284,7 @@ faceattr_model_version(PG_FUNCTION_ARGS)
 		memcpy(VARDATA(sha256), model.key, MODEL_KEY);
 		values[1] = PointerGetDatum(sha256);
 	}
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	PG_RETURN_DATUM(row_result(fcinfo, values, nulls));
 }
 
 /*

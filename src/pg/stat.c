@@ -126,7 +126,6 @@ faceattr_stat_counters(PG_FUNCTION_ARGS)
 {
 	Datum values[STATS + 2];
 	bool nulls[STATS + 2] = {false};
-	TupleDesc desc;
 
 	values[0] = CStringGetTextDatum(counters == &session_counters ? "session" : "server");
 	values[1] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&counters->since));
@@ -137,9 +136,7 @@ faceattr_stat_counters(PG_FUNCTION_ARGS)
 		values[2 + i] = i < STAT_DECODE_TIME ? Int64GetDatum((int64) value)
 											 : Float8GetDatum((double) value / 1000);
 	}
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	PG_RETURN_DATUM(row_result(fcinfo, values, nulls));
 }
 
 /* faceattr_stat_reset() returns void */

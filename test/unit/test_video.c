@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../../trainer/common.h"
@@ -430,15 +429,6 @@ interrupted(void **state)
 		5);
 }
 
-static double
-now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double) time.tv_sec + 1e-9 * (double) time.tv_nsec;
-}
-
 /* Live, a frame waits for its time; who takes 0.3 seconds for a frame of 0.04 misses some. */
 static void
 live(void **state)
@@ -449,7 +439,7 @@ live(void **state)
 	options.live = true;
 	for (int slow = 0; slow < 2; slow++)
 	{
-		double start = now(), last = -1;
+		double start = fa_seconds(), last = -1;
 		fa_video_facts facts;
 		fa_video *video;
 		fa_error error;
@@ -473,7 +463,7 @@ live(void **state)
 		}
 		facts = *fa_video_facts_of(video);
 		assert_int_equal(facts.written + facts.dropped, FRAMES);
-		assert_true(now() - start >= (slow ? 0.6 : 0.04 * (FRAMES - 1)));
+		assert_true(fa_seconds() - start >= (slow ? 0.6 : 0.04 * (FRAMES - 1)));
 		if (slow)
 			assert_in_range(facts.written, 1, 4);
 		assert_int_equal(fa_video_close(video, &error), FA_OK);
