@@ -53,7 +53,7 @@ make_alone(const fa_net *net, fa_precision precision, int height, int width)
 	alone a = {.convs = calloc(net->op_count, sizeof(fa_conv))};
 
 	must(fa_net_shapes(net, height, width, shapes, &error), &error);
-	must(fa_plan_make(&plan, net, precision, false, &error), &error);
+	must(fa_plan_make(&plan, net, precision, NULL, &error), &error);
 	must(fa_onednn_open(&a.engine, &a.stream, &error), &error);
 	for (int i = 0; i < net->op_count; i++)
 		if (fa_shape_count(&shapes[i]) * sizeof(float) > largest)

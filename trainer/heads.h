@@ -6,7 +6,7 @@
 #ifndef FA_HEADS_H
 #define FA_HEADS_H
 
-#include "../src/nn/net.h"
+#include "../src/nn/networks.h"
 #include "dataset.h"
 
 enum

@@ -9,6 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+void
+fa_norm_affine(const float *const parameters[4], float epsilon, int channels, float *gain,
+			   float *shift)
+{
+	for (int c = 0; c < channels; c++)
+	{
+		double g = parameters[0][c] / sqrt((double) parameters[3][c] + epsilon);
+
+		gain[c] = (float) g;
+		shift[c] = (float) (parameters[1][c] - parameters[2][c] * g);
+	}
+}
+
 static const float *
 values(const fa_weights *weights, const char *name, const char *suffix)
 {
