@@ -12,5 +12,6 @@ extern int faceattr_evaluate(int argc, char **argv);
 extern int faceattr_detect(int argc, char **argv);
 extern int faceattr_annotate(int argc, char **argv);
 extern int faceattr_template(int argc, char **argv);
+extern int faceattr_import_keras(int argc, char **argv);
 
 #endif
