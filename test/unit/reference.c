@@ -154,15 +154,15 @@ convolution(const place *a)
 	{
 		double sum = op->bias ? a->p[1][o] : 0;
 
-		FOR_EACH_TAP(op, k, l)
-		{
-			int y = i * op->stride - a->top + k, x = j * op->stride - a->left + l;
+		for (int c = 0; c < a->in.channels; c++)
+			FOR_EACH_TAP(op, k, l)
+			{
+				int y = i * op->stride - a->top + k, x = j * op->stride - a->left + l;
 
-			if (inside(&a->in, y, x))
-				for (int c = 0; c < a->in.channels; c++)
+				if (inside(&a->in, y, x))
 					sum += a->x[at(&a->in, n, y, x, c)] *
 						   a->p[0][((o * a->in.channels + c) * op->kernel + k) * op->kernel + l];
-		}
+			}
 		a->y[at(&a->out, n, i, j, o)] = sum;
 	}
 }
