@@ -59,6 +59,8 @@ read_head(fa_attribute_model *m, const json_t *value, fa_error *error)
 
 	if (name == NULL || *name == '\0' || strlen(name) >= FA_NAME_LENGTH)
 		return bad(error, "A head has no name, or too long a one");
+	if (strcmp(name, "age") == 0 && labels != NULL)
+		return bad(error, "Head \"age\" has labels, but its classes are years");
 	if (classes < 2 || classes > FA_MAX_CLASSES)
 		return bad(error, "Head \"%s\" has %lld classes; 2 to %d are possible", name,
 				   (long long) classes, FA_MAX_CLASSES);

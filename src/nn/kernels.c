@@ -1,65 +1,17 @@
 /*
  * kernels.c
- *		The CPU engine's own loops; see kernels.h.
- *
- * Each kernel is an always-inlined body with the type of the activations as a
- * constant, called once for fp32 and once for bf16 by a function that the
- * compiler clones per instruction set. Channels are the innermost dimension and
- * what the loops vectorise over.
+ *		The CPU engine's loops that go value by value or channel by channel: input, sums,
+ *		batch norm, factors, activations, dropout; see kernels.h, and pooling.c for those
+ *		that move between pixels.
  */
-#include "kernels.h"
+#include "kernel_body.h"
 
 #include <math.h>
 #include <omp.h>
-#include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__) && !defined(__clang__)
-#define FA_CLONES __attribute__((target_clones("avx512f", "arch=haswell", "default")))
-#else
-#define FA_CLONES
-#endif
-#define FA_BODY static inline __attribute__((always_inline))
-
-/* Calls body(arguments..., type) with type a constant. */
-#define FA_BY_TYPE(type, body, ...)                                                                \
-	do                                                                                             \
-	{                                                                                              \
-		if ((type) == FA_ACT_BF16)                                                                 \
-			body(__VA_ARGS__, FA_ACT_BF16);                                                        \
-		else                                                                                       \
-			body(__VA_ARGS__, FA_ACT_F32);                                                         \
-	} while (0)
-
-#define BLOCK_ROWS 64 /* rows summed in fp32 before they join a double */
-
-FA_BODY float
-load(const void *data, size_t i, fa_act_type type)
-{
-	uint32_t bits;
-	float value;
-
-	if (type == FA_ACT_F32)
-		return ((const float *) data)[i];
-	bits = (uint32_t) ((const uint16_t *) data)[i] << 16;
-	memcpy(&value, &bits, sizeof(value));
-	return value;
-}
-
-/* Round to nearest even; values here are finite. */
-FA_BODY void
-store(void *data, size_t i, float value, fa_act_type type)
-{
-	uint32_t bits;
-
-	if (type == FA_ACT_F32)
-	{
-		((float *) data)[i] = value;
-		return;
-	}
-	memcpy(&bits, &value, sizeof(bits));
-	((uint16_t *) data)[i] = (uint16_t) ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
+#define BLOCK_VALUES 16384 /* that a thread takes at a time */
+#define BLOCK_ROWS 64      /* rows summed in fp32 before they join a double */
 
 FA_BODY float
 activate(float value, fa_activation activation)
@@ -69,18 +21,6 @@ activate(float value, fa_activation activation)
 	if (activation == FA_ACTIVATION_RELU6)
 		value = value < 6.0f ? value : 6.0f;
 	return value;
-}
-
-static const void *
-offset(const void *data, size_t elements, fa_act_type type)
-{
-	return (const char *) data + elements * fa_act_size(type);
-}
-
-static void *
-offset_out(void *data, size_t elements, fa_act_type type)
-{
-	return (char *) data + elements * fa_act_size(type);
 }
 
 /* ---- Conversions ------------------------------------------------------------- */
@@ -109,13 +49,14 @@ FA_BODY void
 add_body(const void *left, fa_act_type left_type, const void *right, fa_act_type right_type,
 		 void *out, size_t count, fa_act_type type)
 {
+#pragma omp simd
 	for (size_t i = 0; i < count; i++)
 		store(out, i, load(left, i, left_type) + load(right, i, right_type), type);
 }
 
-FA_CLONES void
-fa_kernel_add(const void *left, fa_act_type left_type, const void *right, fa_act_type right_type,
-			  void *out, size_t count, fa_act_type type)
+FA_CLONES static void
+add(const void *left, fa_act_type left_type, const void *right, fa_act_type right_type, void *out,
+	size_t count, fa_act_type type)
 {
 	if (left_type != type || right_type != type)
 		add_body(left, left_type, right, right_type, out, count, type);
@@ -123,6 +64,16 @@ fa_kernel_add(const void *left, fa_act_type left_type, const void *right, fa_act
 		add_body(left, FA_ACT_BF16, right, FA_ACT_BF16, out, count, FA_ACT_BF16);
 	else
 		add_body(left, FA_ACT_F32, right, FA_ACT_F32, out, count, FA_ACT_F32);
+}
+
+void
+fa_kernel_add(const void *left, fa_act_type left_type, const void *right, fa_act_type right_type,
+			  void *out, size_t count, fa_act_type type)
+{
+#pragma omp parallel for schedule(static)
+	for (size_t i = 0; i < count; i += BLOCK_VALUES)
+		add(offset(left, i, left_type), left_type, offset(right, i, right_type), right_type,
+			offset_out(out, i, type), count - i < BLOCK_VALUES ? count - i : BLOCK_VALUES, type);
 }
 
 void
@@ -531,8 +482,6 @@ activation_backward(const void *y, const void *dy, void *dx, size_t count, fa_ac
 	FA_BY_TYPE(type, activation_backward_body, y, dy, dx, count, activation);
 }
 
-#define BLOCK_VALUES 16384
-
 void
 fa_kernel_activation_backward(const void *y, const void *dy, void *dx, size_t count,
 							  fa_activation activation, fa_act_type type)
@@ -541,223 +490,6 @@ fa_kernel_activation_backward(const void *y, const void *dy, void *dx, size_t co
 	for (size_t i = 0; i < count; i += BLOCK_VALUES)
 		activation_backward(offset(y, i, type), offset(dy, i, type), offset_out(dx, i, type),
 							count - i < BLOCK_VALUES ? count - i : BLOCK_VALUES, activation, type);
-}
-
-/* ---- Pooling ------------------------------------------------------------------- */
-
-/* Input rows and columns that an output's window covers, clipped to the image. */
-static void
-window_range(int out, int stride, int pad, int kernel, int size, int *first, int *last)
-{
-	*first = out * stride - pad;
-	*last = *first + kernel;
-	if (*first < 0)
-		*first = 0;
-	if (*last > size)
-		*last = size;
-}
-
-FA_BODY void
-max_body(const void *restrict in, void *restrict out, int channels, fa_act_type type)
-{
-	for (int c = 0; c < channels; c++)
-	{
-		float a = load(out, c, type), b = load(in, c, type);
-
-		store(out, c, a > b ? a : b, type);
-	}
-}
-
-FA_CLONES static void
-max_row(const void *in, void *out, int channels, fa_act_type type)
-{
-	FA_BY_TYPE(type, max_body, in, out, channels);
-}
-
-void
-fa_kernel_max_pool(const void *in, void *out, const fa_pool_window *w, fa_act_type type)
-{
-#pragma omp parallel for schedule(static) collapse(2)
-	for (int n = 0; n < w->n; n++)
-		for (int y = 0; y < w->out_h; y++)
-			for (int x = 0; x < w->out_w; x++)
-			{
-				int y1, y2, x1, x2;
-				bool first = true;
-				void *to = offset_out(
-					out, (((size_t) n * w->out_h + y) * w->out_w + x) * w->channels, type);
-
-				window_range(y, w->stride, w->pad_top, w->kernel, w->in_h, &y1, &y2);
-				window_range(x, w->stride, w->pad_left, w->kernel, w->in_w, &x1, &x2);
-				for (int i = y1; i < y2; i++)
-					for (int j = x1; j < x2; j++)
-					{
-						const void *from = offset(
-							in, (((size_t) n * w->in_h + i) * w->in_w + j) * w->channels, type);
-
-						if (first)
-							memcpy(to, from, w->channels * fa_act_size(type));
-						else
-							max_row(from, to, w->channels, type);
-						first = false;
-					}
-			}
-}
-
-/* One window, CHUNK channels at a time; what is left of the gradient after its maximum is 0. */
-FA_BODY void
-max_backward_body(const void *restrict in, const void *restrict out, const void *restrict dy,
-				  void *restrict dx, int height, int width, size_t row, int channels,
-				  fa_act_type type)
-{
-	enum
-	{
-		CHUNK = 64
-	};
-
-	for (int first = 0; first < channels; first += CHUNK)
-	{
-		int n = channels - first < CHUNK ? channels - first : CHUNK;
-		float maximum[CHUNK], left[CHUNK];
-
-		for (int c = 0; c < n; c++)
-		{
-			maximum[c] = load(out, first + c, type);
-			left[c] = load(dy, first + c, type);
-		}
-		for (int y = 0; y < height; y++)
-			for (int x = 0; x < width; x++)
-				for (int c = 0; c < n; c++)
-				{
-					size_t k = y * row + (size_t) x * channels + first + c;
-					bool found = load(in, k, type) == maximum[c];
-
-					store(dx, k, load(dx, k, type) + (found ? left[c] : 0.0f), type);
-					left[c] = found ? 0.0f : left[c];
-				}
-	}
-}
-
-FA_CLONES static void
-max_backward(const void *in, const void *out, const void *dy, void *dx, int height, int width,
-			 size_t row, int channels, fa_act_type type)
-{
-	FA_BY_TYPE(type, max_backward_body, in, out, dy, dx, height, width, row, channels);
-}
-
-void
-fa_kernel_max_pool_backward(const void *in, const void *out, const void *dy, void *dx,
-							const fa_pool_window *w, fa_act_type type)
-{
-	memset(dx, 0, (size_t) w->n * w->in_h * w->in_w * w->channels * fa_act_size(type));
-#pragma omp parallel for schedule(static)
-	for (int n = 0; n < w->n; n++)
-		for (int y = 0; y < w->out_h; y++)
-			for (int x = 0; x < w->out_w; x++)
-			{
-				size_t o = (((size_t) n * w->out_h + y) * w->out_w + x) * w->channels, i;
-				int y1, y2, x1, x2;
-
-				window_range(y, w->stride, w->pad_top, w->kernel, w->in_h, &y1, &y2);
-				window_range(x, w->stride, w->pad_left, w->kernel, w->in_w, &x1, &x2);
-				i = (((size_t) n * w->in_h + y1) * w->in_w + x1) * w->channels;
-				max_backward(offset(in, i, type), offset(out, o, type), offset(dy, o, type),
-							 offset_out(dx, i, type), y2 - y1, x2 - x1,
-							 (size_t) w->in_w * w->channels, w->channels, type);
-			}
-}
-
-FA_BODY void
-average_body(const void *restrict image, float *restrict mean, size_t area, int channels,
-			 fa_act_type type)
-{
-	memset(mean, 0, channels * sizeof(float));
-	for (size_t p = 0; p < area; p++)
-		for (int c = 0; c < channels; c++)
-			mean[c] += load(image, p * channels + c, type);
-	for (int c = 0; c < channels; c++)
-		mean[c] /= (float) area;
-}
-
-FA_CLONES static void
-average(const void *image, float *mean, size_t area, int channels, fa_act_type type)
-{
-	FA_BY_TYPE(type, average_body, image, mean, area, channels);
-}
-
-void
-fa_kernel_average(const void *in, float *out, int n, size_t area, int channels, fa_act_type type)
-{
-#pragma omp parallel for schedule(static)
-	for (int i = 0; i < n; i++)
-		average(offset(in, i * area * channels, type), out + (size_t) i * channels, area, channels,
-				type);
-}
-
-FA_BODY void
-average_backward_body(const float *restrict dy, void *restrict dx, size_t area, int channels,
-					  fa_act_type type)
-{
-	for (size_t p = 0; p < area; p++)
-		for (int c = 0; c < channels; c++)
-			store(dx, p * channels + c, dy[c] / (float) area, type);
-}
-
-FA_CLONES static void
-average_backward(const float *dy, void *dx, size_t area, int channels, fa_act_type type)
-{
-	FA_BY_TYPE(type, average_backward_body, dy, dx, area, channels);
-}
-
-void
-fa_kernel_average_backward(const float *dy, void *dx, int n, size_t area, int channels,
-						   fa_act_type type)
-{
-#pragma omp parallel for schedule(static)
-	for (int i = 0; i < n; i++)
-		average_backward(dy + (size_t) i * channels, offset_out(dx, i * area * channels, type),
-						 area, channels, type);
-}
-
-/* ---- Upsampling ---------------------------------------------------------------- */
-
-void
-fa_kernel_upsample(const void *in, void *out, int n, int height, int width, int channels,
-				   fa_act_type type)
-{
-	size_t pixel = channels * fa_act_size(type), row = 2 * width * pixel;
-
-#pragma omp parallel for schedule(static)
-	for (int y = 0; y < n * height; y++)
-	{
-		const char *from = (const char *) in + (size_t) y * width * pixel;
-		char *to = (char *) out + (size_t) y * 2 * row;
-
-		for (int x = 0; x < width; x++)
-		{
-			memcpy(to + (size_t) 2 * x * pixel, from + x * pixel, pixel);
-			memcpy(to + (size_t) (2 * x + 1) * pixel, from + x * pixel, pixel);
-		}
-		memcpy(to + row, to, row);
-	}
-}
-
-void
-fa_kernel_upsample_backward(const void *dy, void *dx, int n, int height, int width, int channels,
-							fa_act_type type)
-{
-	for (int y = 0; y < n * height; y++)
-		for (int x = 0; x < width; x++)
-			for (int c = 0; c < channels; c++)
-			{
-				size_t up = ((size_t) 2 * y * 2 * width + 2 * x) * channels + c;
-				size_t down = up + (size_t) 2 * width * channels;
-
-				store(dx, ((size_t) y * width + x) * channels + c,
-					  load(dy, up, type) + load(dy, up + channels, type) + load(dy, down, type) +
-						  load(dy, down + channels, type),
-					  type);
-			}
 }
 
 /* ---- Dropout ------------------------------------------------------------------- */

@@ -90,7 +90,7 @@ run_and_check(const fa_net *net, const fa_weights *weights, const fa_batch *batc
 			  const double *expected, const char *what)
 {
 	fa_model *model = load(net, weights, FA_PRECISION_FP32);
-	float features[2048];
+	float features[2048] = {0};
 	fa_error error;
 
 	if (interface->run(model, batch, (float *[]){features}, NULL, &error) != FA_OK)
