@@ -269,7 +269,10 @@ fa_cpu_backward(fa_trainer *t, const float *const *gradients, fa_error *error)
 	t->ran_forward = false;
 	fa_cpu_use_threads(t->engine);
 	memset(t->written, 0, t->net.op_count * sizeof(bool));
-	memset(t->states[FA_STATE_GRADIENTS], 0, t->block_count * sizeof(float));
+	for (int i = 0; i < t->parameter_count; i++)
+		if (t->trains[t->parameters[i].op]) /* those of the others have never been anything but 0 */
+			memset(t->states[FA_STATE_GRADIENTS] + t->offsets[i], 0,
+				   t->parameters[i].count * sizeof(float));
 	for (int i = 0; i < t->net.output_count; i++)
 	{
 		int op = t->net.outputs[i].op, to = t->plan.holder[op];

@@ -327,6 +327,14 @@ fa_cpu_trainer_open(fa_engine *engine, const fa_net *net, const fa_weights *weig
 
 /* ---- Update ------------------------------------------------------------------------ */
 
+static void
+follow(float *average, const float *w, size_t count, float part)
+{
+#pragma omp parallel for simd schedule(static)
+	for (size_t i = 0; i < count; i++)
+		average[i] += part * (w[i] - average[i]);
+}
+
 fa_status
 fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_error *error)
 {
@@ -336,7 +344,10 @@ fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_e
 	if (update->step < 1)
 		return fa_fail(error, FA_INVALID, "steps count from 1");
 	fa_cpu_use_threads(t->engine);
-	squares = fa_sum_of_squares(t->states[FA_STATE_GRADIENTS], t->block_count);
+	for (int i = 0; i < t->parameter_count; i++)
+		if (t->trains[t->parameters[i].op])
+			squares += fa_sum_of_squares(t->states[FA_STATE_GRADIENTS] + t->offsets[i],
+										 t->parameters[i].count);
 	norm = *gradient_norm = (float) sqrt(squares);
 	if (!(squares < INFINITY)) /* one bad batch must not end the training */
 		return FA_OK;
@@ -345,24 +356,17 @@ fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_e
 	for (int i = 0; i < t->parameter_count; i++)
 	{
 		const fa_parameter *p = &t->parameters[i];
-
 		size_t at = t->offsets[i];
+		float *w = t->states[FA_STATE_WEIGHTS] + at;
 
-		if (p->trainable && t->trains[p->op])
-			fa_optimize(update, update->learning_rate * t->rates[p->op], p->decay, scale,
-						t->states[FA_STATE_WEIGHTS] + at, t->states[FA_STATE_MOMENT1] + at,
-						t->states[FA_STATE_MOMENT2] + at, t->states[FA_STATE_GRADIENTS] + at,
-						p->count);
-	}
-	if (update->ema_decay > 0)
-	{
-		float *average = t->states[FA_STATE_AVERAGE];
-		const float *w = t->states[FA_STATE_WEIGHTS];
-		float part = 1.0f - update->ema_decay;
-
-#pragma omp parallel for simd schedule(static)
-		for (size_t i = 0; i < t->block_count; i++)
-			average[i] += part * (w[i] - average[i]);
+		if (!t->trains[p->op]) /* nor does its average move */
+			continue;
+		if (p->trainable)
+			fa_optimize(update, update->learning_rate * t->rates[p->op], p->decay, scale, w,
+						t->states[FA_STATE_MOMENT1] + at, t->states[FA_STATE_MOMENT2] + at,
+						t->states[FA_STATE_GRADIENTS] + at, p->count);
+		if (update->ema_decay > 0)
+			follow(t->states[FA_STATE_AVERAGE] + at, w, p->count, 1.0f - update->ema_decay);
 	}
 	for (int i = 0; i < t->plan.step_count; i++)
 		if (t->trains[t->plan.steps[i].op])
