@@ -66,7 +66,7 @@ static bare
 make_bare(const fa_net *net, const float *rates, fa_precision precision, int batch)
 {
 	fa_shape *shapes = calloc(net->op_count, sizeof(fa_shape));
-	bare b = {.convs = calloc(3 * net->op_count, sizeof(fa_conv))};
+	bare b = {.convs = calloc(3 * (size_t) net->op_count, sizeof(fa_conv))};
 	void **tensors = calloc(net->op_count, sizeof(void *));
 	fa_plan plan;
 	fa_error error;

@@ -110,7 +110,7 @@ static fa_status
 take_norm(fa_model *model, const fa_weights *weights, int index, fa_error *error)
 {
 	const fa_op *op = &model->net.ops[index];
-	size_t bytes = 2 * op->channels * sizeof(float);
+	size_t bytes = 2 * (size_t) op->channels * sizeof(float);
 	const float *const parameters[4] = {
 		parameter(weights, op, "weight"), parameter(weights, op, "bias"),
 		parameter(weights, op, "running_mean"), parameter(weights, op, "running_var")};

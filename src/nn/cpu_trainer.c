@@ -230,9 +230,9 @@ make_layers(fa_trainer *t, fa_error *error)
 		{
 			fa_norm *n = &t->norms[i];
 
-			n->mean = fa_aligned(4 * op->channels * sizeof(float));
+			n->mean = fa_aligned(4 * (size_t) op->channels * sizeof(float));
 			if (n->mean == NULL)
-				return fa_no_memory(error, 4 * op->channels * sizeof(float));
+				return fa_no_memory(error, 4 * (size_t) op->channels * sizeof(float));
 			n->inv_std = n->mean + op->channels;
 			n->scale = n->inv_std + op->channels;
 			n->shift = n->scale + op->channels;

@@ -186,7 +186,7 @@ void
 fa_kernel_upsample(const void *in, void *out, int n, int height, int width, int channels,
 				   fa_act_type type)
 {
-	size_t pixel = channels * fa_act_size(type), row = 2 * width * pixel;
+	size_t pixel = channels * fa_act_size(type), row = 2 * (size_t) width * pixel;
 
 #pragma omp parallel for schedule(static)
 	for (int y = 0; y < n * height; y++)
@@ -211,7 +211,7 @@ fa_kernel_upsample_backward(const void *dy, void *dx, int n, int height, int wid
 		for (int x = 0; x < width; x++)
 			for (int c = 0; c < channels; c++)
 			{
-				size_t up = ((size_t) 2 * y * 2 * width + 2 * x) * channels + c;
+				size_t up = ((size_t) 2 * y * 2 * width + (size_t) 2 * x) * channels + c;
 				size_t down = up + (size_t) 2 * width * channels;
 
 				store(dx, ((size_t) y * width + x) * channels + c,

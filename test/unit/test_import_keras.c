@@ -270,7 +270,7 @@ write_file(const model *m, change c)
 		snprintf(names[count++], 80, "%s", c.extra);
 	}
 	if (c.twice)
-		snprintf(names[count++], 80, "%s", names[0]);
+		memcpy(names[count++], names[0], 80);
 	/* layers without tensors */
 	for (int i = 0; i < 3; i++)
 	{
