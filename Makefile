@@ -28,7 +28,9 @@ WARNINGS = -Wall -Wextra -Werror
 CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
-TRAINER_LIBS = -larchive -lpq -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(CORE_LIBS)
+HDF5_CFLAGS = $(shell pkg-config --cflags hdf5-serial 2>/dev/null)
+HDF5_LIBS = $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null),-lhdf5)
+TRAINER_LIBS = -larchive -lpq -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(HDF5_LIBS) $(CORE_LIBS)
 
 CORE = $(BUILD)/libfaceattr.a
 # the companion program without its main(), for its tests
@@ -112,6 +114,9 @@ $(BENCHES): %: %.o $(CORE)
 	@echo '  LD $@'
 	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(CORE_LIBS)
 
+# what reads HDF5
+$(BUILD)/trainer/import_keras.o $(BUILD)/test/unit/test_import_keras.o: CORE_CFLAGS += $(HDF5_CFLAGS)
+
 core: $(CORE)
 unit: $(UNIT_TESTS)
 benches: $(BENCHES)
@@ -144,7 +149,7 @@ fuzz: fuzzers
 
 PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
 PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev \
-	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler \
+	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler libhdf5-dev \
 	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg postgresql-$(PG_MAJOR) \
 	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
@@ -191,7 +196,7 @@ lint: $(BUILD)/trainer/event.pb-c.h
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
 		-isystem $$($(PG_CONFIG) --includedir-server) -isystem $(BUILD)/trainer \
-		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
+		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null) $(HDF5_CFLAGS)
 
 .PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint FORCE

@@ -6,14 +6,16 @@
  *
  *	build/bench/networks DIRECTORY_OF_WEIGHTS
  */
+#include "random_weights.h"
 #include "timing.h"
 
 #include "../src/face/attributes.h"
 #include "../src/nn/cpu.h"
+#include "../src/nn/networks.h"
 
 #include <string.h>
 
-#define TRIES 101
+#define TRIES 51
 
 typedef struct alone
 {
@@ -53,7 +55,7 @@ make_alone(const fa_net *net, fa_precision precision, int height, int width)
 	alone a = {.convs = calloc(net->op_count, sizeof(fa_conv))};
 
 	must(fa_net_shapes(net, height, width, shapes, &error), &error);
-	must(fa_plan_make(&plan, net, precision, false, &error), &error);
+	must(fa_plan_make(&plan, net, precision, NULL, &error), &error);
 	must(fa_onednn_open(&a.engine, &a.stream, &error), &error);
 	for (int i = 0; i < net->op_count; i++)
 		if (fa_shape_count(&shapes[i]) * sizeof(float) > largest)
@@ -167,6 +169,25 @@ compare_detector(fa_engine *engine, fa_precision precision, const char *director
 	fa_net_free(&net);
 }
 
+/* The larger classifiers, whose trained weights do not come with us. */
+static void
+compare_large(fa_engine *engine, fa_precision precision, const char *name)
+{
+	static const fa_head heads[] = {{"age", 101}, {"gender", 2}, {"race", 5}, {"face", 2}};
+	fa_weights weights;
+	fa_model *model;
+	fa_error error;
+	fa_net net;
+
+	must(fa_net_by_name(name, &net, heads, 4, 512, false, 0, &error), &error);
+	weights = random_weights(&net);
+	must(fa_cpu_engine.load(engine, &net, &weights, precision, &model, &error), &error);
+	fa_weights_free(&weights);
+	compare(name, model, &net, precision, 224, 224);
+	fa_cpu_engine.unload(model);
+	fa_net_free(&net);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -190,6 +211,9 @@ main(int argc, char **argv)
 		}
 		compare_detector(engine, precisions[i], argv[1]);
 		compare_classifier(engine, precisions[i], argv[1]);
+		compare_large(engine, precisions[i], "resnet50");
+		compare_large(engine, precisions[i], "senet50");
+		compare_large(engine, precisions[i], "vgg16");
 	}
 	fa_cpu_engine.close(engine);
 	return 0;

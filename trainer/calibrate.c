@@ -263,27 +263,33 @@ set_metadata(const options *o, fa_weights *weights, const double *temperatures, 
 
 /* Folded, rounded weights with what the training's file says of its network. */
 static fa_status
-fold(const char *path, fa_weights *folded, int *hidden, int *size, fa_error *error)
+fold(const char *path, fa_weights *folded, const char **network, int *hidden, int *size,
+	 fa_error *error)
 {
 	fa_weights given;
 	fa_net training = {0}, use = {0};
-	const char *width, *input;
+	const char *width, *input, *name;
 	fa_status status;
 
 	FA_TRY(fa_weights_read(&given, path, error));
 	width = fa_weights_get(&given, "hidden");
 	input = fa_weights_get(&given, "input");
+	name = fa_weights_get(&given, "network");
+	name = name == NULL ? "mobilenet_v1" : name;
 	*hidden = width == NULL ? 0 : atoi(width);
 	*size = input == NULL ? 224 : atoi(input);
 	status = fa_heads_read(&given, error);
 	if (status == FA_OK)
-		status = fa_attribute_net(&training, *hidden, true, 0, error);
+		status = fa_attribute_net(&training, name, *hidden, true, 0, error);
 	if (status == FA_OK)
-		status = fa_attribute_net(&use, *hidden, false, 0, error);
+		status = fa_attribute_net(&use, name, *hidden, false, 0, error);
 	if (status == FA_OK)
 		status = fa_fold_batch_norm(&training, &given, &use, folded, error);
 	if (status == FA_OK)
 		round_to_half(folded);
+	if (status == FA_OK)
+		status = fa_weights_set(folded, "network", name, error);
+	*network = fa_weights_get(folded, "network");
 	fa_net_free(&training);
 	fa_net_free(&use);
 	fa_weights_free(&given);
@@ -300,12 +306,13 @@ calibrate(const options *o, fa_error *error)
 	fa_logits logits = {0};
 	fa_engine *engine = NULL;
 	double temperatures[FA_HEADS], quantile;
+	const char *network = NULL;
 	int hidden = 0;
 	fa_status status;
 
 	if (!fa_parse_numbers(o->landmark_template, &loading.landmark_template[0][0], 2 * FA_LANDMARKS))
 		return fa_fail(error, FA_INVALID, "--template takes ten numbers");
-	status = fold(o->init, &weights, &hidden, &loading.size, error);
+	status = fold(o->init, &weights, &network, &hidden, &loading.size, error);
 	if (status == FA_OK)
 		status = fa_dataset_read_labelled(&faces, o->validation, o->labels, fa_heads_sets(), error);
 	if (status == FA_OK)
@@ -318,8 +325,8 @@ calibrate(const options *o, fa_error *error)
 	{
 		loading.faces = &faces;
 		loading.negatives = &negatives;
-		status = fa_logits_collect(&fa_cpu_engine, engine, &weights, hidden, FA_PRECISION_FP32,
-								   &loading, &logits, error);
+		status = fa_logits_collect(&fa_cpu_engine, engine, &weights, network, hidden,
+								   FA_PRECISION_FP32, &loading, &logits, error);
 	}
 	if (status == FA_OK)
 	{

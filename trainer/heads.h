@@ -10,7 +10,7 @@
 #ifndef FA_HEADS_H
 #define FA_HEADS_H
 
-#include "../src/nn/net.h"
+#include "../src/nn/networks.h"
 #include "../src/nn/weights.h"
 #include "label_reader.h"
 

@@ -9,13 +9,15 @@
 #include "loader.h"
 
 /*
- * Weights for `net`, a network in the training form: those of an earlier training, or of
- * a folded backbone whose batch norm is restored on `images`. Dense layers that the file
- * lacks are new, the same for the same seed.
+ * Weights for `net`, the network of that name in the training form. From the file at
+ * `path`: those of an earlier training or an import, or of a folded backbone whose batch
+ * norm is restored on `images`. Heads and their hidden layer are the file's where it has them
+ * in the same shape and new_heads is false. All else begins at random, the same for the same
+ * seed; everything where path is NULL.
  */
 extern fa_status fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine,
-									const fa_net *net, const char *path,
-									const fa_loader_options *images, uint64_t seed,
+									const char *network, const fa_net *net, const char *path,
+									const fa_loader_options *images, bool new_heads, uint64_t seed,
 									fa_weights *weights, fa_error *error);
 
 #endif

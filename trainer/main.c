@@ -20,6 +20,7 @@ static const struct
 	 "fine-tune the attribute network on labelled chips, or its embedding on persons"},
 	{"calibrate", faceattr_calibrate, "turn a training's best weights into a model file"},
 	{"publish", faceattr_publish, "put a model file into a database, for every session to use"},
+	{"import-keras", faceattr_import_keras, "turn keras-vggface's weights into safetensors"},
 	{"template", faceattr_template, "where the detector sees the landmarks of ready chips"},
 };
 
@@ -30,7 +31,7 @@ usage(FILE *to)
 {
 	fprintf(to, "Usage: faceattr COMMAND [OPTION...]\n\n");
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
 	fprintf(to, "\n`faceattr COMMAND --help' tells a command's options.\n");
 }
 

@@ -60,6 +60,15 @@ set_backbone(const fa_net *net, int but, float rate, float *rates)
 			set(net, i, rate, rates);
 }
 
+/* How often the map has been halved; what is 1 x 1 belongs to the map that it was averaged from. */
+static int
+stage_of(const fa_net *net, const fa_shape *shapes, int op)
+{
+	while (shapes[op].height == 1 && net->ops[op].input[0] >= 0)
+		op = net->ops[op].input[0];
+	return (int) lround(log2((double) SIDE / shapes[op].height));
+}
+
 static fa_status
 set_stages(const fa_net *net, int stage, float rate, float *rates, fa_error *error)
 {
@@ -70,7 +79,7 @@ set_stages(const fa_net *net, int stage, float rate, float *rates, fa_error *err
 		return fa_no_memory(error, (size_t) net->op_count * sizeof(fa_shape));
 	status = fa_net_shapes(net, SIDE, SIDE, shapes, error);
 	for (int i = 0; status == FA_OK && i < net->op_count && in_backbone(net, i); i++)
-		if (layer_of(net, i) == i && lround(log2((double) SIDE / shapes[i].height)) <= stage)
+		if (layer_of(net, i) == i && stage_of(net, shapes, i) <= stage)
 			set(net, i, rate, rates);
 	free(shapes);
 	return status;

@@ -123,15 +123,26 @@ add_vector(fa_weights *weights, const char *op, const char *suffix, int n, float
 	char name[2 * FA_NAME_LENGTH];
 	fa_tensor *tensor;
 
-	snprintf(name, sizeof(name), "%s.bn.%s", op, suffix);
+	snprintf(name, sizeof(name), "%s.%s", op, suffix);
 	FA_TRY(fa_weights_add(weights, name, 1, &n, &tensor, error));
 	*values = tensor->values;
 	return FA_OK;
 }
 
-/* One filter with its batch norm, by the formula in restore.h. */
+/* The batch norm after the operation of that name, or NULL. */
+static const fa_op *
+norm_after(const fa_net *net, const char *name)
+{
+	for (int i = 0; i < net->op_count; i++)
+		if (net->ops[i].kind == FA_OP_BATCH_NORM &&
+			strcmp(net->ops[net->ops[i].input[0]].name, name) == 0)
+			return &net->ops[i];
+	return NULL;
+}
+
+/* One filter with its batch norm, by the formula in restore.h; without one, as it is. */
 static fa_status
-restore_filter(const fa_op *op, const fa_weights *folded, const moments *m, float epsilon,
+restore_filter(const fa_op *op, const fa_op *norm, const fa_weights *folded, const moments *m,
 			   fa_weights *restored, fa_error *error)
 {
 	const fa_tensor *weight = tensor_of(folded, op->name, "weight");
@@ -142,10 +153,17 @@ restore_filter(const fa_op *op, const fa_weights *folded, const moments *m, floa
 
 	FA_TRY(fa_weights_add(restored, weight->name, weight->rank, weight->shape, &added, error));
 	filter = added->values; /* the tensor itself moves when another is added */
-	FA_TRY(add_vector(restored, op->name, "weight", op->channels, &gain, error));
-	FA_TRY(add_vector(restored, op->name, "bias", op->channels, &shift, error));
-	FA_TRY(add_vector(restored, op->name, "running_mean", op->channels, &running_mean, error));
-	FA_TRY(add_vector(restored, op->name, "running_var", op->channels, &running_var, error));
+	if (norm == NULL)
+	{
+		memcpy(filter, weight->values, weight->count * sizeof(float));
+		FA_TRY(add_vector(restored, op->name, "bias", op->channels, &shift, error));
+		memcpy(shift, bias->values, bias->count * sizeof(float));
+		return FA_OK;
+	}
+	FA_TRY(add_vector(restored, norm->name, "weight", op->channels, &gain, error));
+	FA_TRY(add_vector(restored, norm->name, "bias", op->channels, &shift, error));
+	FA_TRY(add_vector(restored, norm->name, "running_mean", op->channels, &running_mean, error));
+	FA_TRY(add_vector(restored, norm->name, "running_var", op->channels, &running_var, error));
 	for (int c = 0; c < op->channels; c++)
 	{
 		double mean = m->sum[c] / m->count;
@@ -156,7 +174,7 @@ restore_filter(const fa_op *op, const fa_weights *folded, const moments *m, floa
 			filter[c * per_channel + i] = (float) (weight->values[c * per_channel + i] / deviation);
 		running_mean[c] = (float) ((mean - bias->values[c]) / deviation);
 		running_var[c] = 1.0f;
-		gain[c] = (float) (deviation * sqrt(1.0 + epsilon));
+		gain[c] = (float) (deviation * sqrt(1.0 + norm->epsilon));
 		shift[c] = (float) mean;
 	}
 	return FA_OK;
@@ -170,7 +188,6 @@ fa_restore_batch_norm(const fa_engine_interface *interface, fa_engine *engine, c
 	moments *all = calloc(from->op_count, sizeof(moments));
 	int *filters = calloc(from->op_count, sizeof(int)), filter_count = 0;
 	fa_loader_options plain = *images;
-	float epsilon = 0;
 	fa_status status = FA_OK;
 
 	memset(restored, 0, sizeof(*restored));
@@ -189,16 +206,13 @@ fa_restore_batch_norm(const fa_engine_interface *interface, fa_engine *engine, c
 			if (all[i].sum == NULL)
 				status = fa_no_memory(error, from->ops[i].channels * sizeof(double));
 		}
-	for (int i = 0; i < to->op_count; i++)
-		if (to->ops[i].kind == FA_OP_BATCH_NORM)
-			epsilon = to->ops[i].epsilon;
 	for (int i = 0; i < filter_count && status == FA_OK; i += AT_A_TIME)
 		status = measure(interface, engine, from, folded, filters + i,
 						 filter_count - i < AT_A_TIME ? filter_count - i : AT_A_TIME, &plain,
 						 image_count, all, error);
 	for (int i = 0; i < filter_count && status == FA_OK; i++)
-		status = restore_filter(&from->ops[filters[i]], folded, &all[filters[i]], epsilon, restored,
-								error);
+		status = restore_filter(&from->ops[filters[i]], norm_after(to, from->ops[filters[i]].name),
+								folded, &all[filters[i]], restored, error);
 	for (int i = 0; i < from->op_count && all != NULL; i++)
 		free(all[i].sum);
 	free(all);

@@ -332,7 +332,7 @@ keep_best(const training *t, const fa_epoch *e, fa_weights *weights, fa_error *e
 		FA_TRY(fa_weights_set(weights, "hidden", text, error));
 	snprintf(text, sizeof(text), "%dx%d", t->o.size, t->o.size);
 	FA_TRY(fa_weights_set(weights, "input", text, error));
-	FA_TRY(fa_weights_set(weights, "network", "mobilenet_v1", error));
+	FA_TRY(fa_weights_set(weights, "network", t->o.network, error));
 	FA_TRY(fa_heads_write(weights, error));
 	length = (size_t) snprintf(name, sizeof(name), "best-step%06lld", (long long) e->step);
 	for (int h = 0; h < FA_TALLIES; h++)
@@ -366,10 +366,11 @@ run_validation(training *t, const fa_weights *weights, fa_scores *scores, fa_log
 			   fa_error *error)
 {
 	if (t->o.task == FA_TASK_EMBED)
-		return fa_validate_embedding(t->interface, t->engine, weights,
+		return fa_validate_embedding(t->interface, t->engine, weights, t->o.network,
 									 (fa_precision) t->o.precision, &t->validating, scores, error);
-	return fa_validate(t->interface, t->engine, weights, t->o.hidden, (fa_precision) t->o.precision,
-					   &t->validating, t->judging, scores, logits, error);
+	return fa_validate(t->interface, t->engine, weights, t->o.network, t->o.hidden,
+					   (fa_precision) t->o.precision, &t->validating, t->judging, scores, logits,
+					   error);
 }
 
 /* All that follows from a validation's figures. */
@@ -641,8 +642,9 @@ start_trainer(training *t, const fa_checkpoint *checkpoint, fa_error *error)
 	if (checkpoint->options != NULL)
 		status = fa_checkpoint_state(checkpoint, FA_STATE_WEIGHTS, &weights, error);
 	else
-		status = fa_initial_weights(t->interface, t->engine, &t->net, t->o.init, &t->loading,
-									(uint64_t) t->o.seed, &weights, error);
+		status =
+			fa_initial_weights(t->interface, t->engine, t->o.network, &t->net, t->o.init,
+							   &t->loading, t->o.new_heads, (uint64_t) t->o.seed, &weights, error);
 	if (status == FA_OK)
 		status = open_trainer(t, &weights, error);
 	fa_weights_free(&weights);
@@ -658,12 +660,13 @@ static fa_status
 make_net(training *t, fa_error *error)
 {
 	if (t->o.task != FA_TASK_EMBED)
-		return fa_attribute_net(&t->net, t->o.hidden, true, (float) t->o.dropout, error);
+		return fa_attribute_net(&t->net, t->o.network, t->o.hidden, true, (float) t->o.dropout,
+								error);
 	FA_TRY(fa_persons_open(&t->persons, &t->faces, t->o.batch, fa_loader_steps(&t->loading),
 						   (uint64_t) t->o.seed, error));
 	t->loading.pick = fa_persons_pick;
 	t->loading.pick_argument = &t->persons;
-	return fa_embedding_net(&t->net, true, &t->embedding_size, error);
+	return fa_embedding_net(&t->net, t->o.network, true, &t->embedding_size, error);
 }
 
 static fa_status

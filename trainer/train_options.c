@@ -74,7 +74,8 @@ static const row table[] = {
 	ROW("negative-share", "X", REAL, negative_share, 1, "Share of a batch (0.1)", .low = 0,
 		.high = 0.9),
 	ROW("init", "FILE", TEXT, init, 2,
-		"Weights to start from: a folded backbone, or an earlier training's best.safetensors"),
+		"Weights to start from: imported ones, a folded backbone, an earlier training's "
+		"best.safetensors; none: at random"),
 	ROW("output", "DIR", TEXT, output, 2, "Where checkpoints, best weights, logs and the report go",
 		.free = true, .key = 'o'),
 	ROW("resume", NULL, FLAG, resume, 2, "Go on from DIR/last.safetensors", .free = true),
@@ -90,6 +91,10 @@ static const row table[] = {
 		.choices = metrics),
 	ROW("patience", "N", WHOLE, patience, 2,
 		"Stop after N validations without a better one; 0: never (0)", .low = 0, .high = 100000),
+	ROW("new-heads", NULL, FLAG, new_heads, 2,
+		"Begin with heads at random, even where the weights to start from have some"),
+	ROW("network", "NAME", TEXT, network, 3,
+		"mobilenet_v1, resnet50, senet50 or vgg16 (mobilenet_v1)"),
 	ROW("size", "PIXELS", WHOLE, size, 3, "Side of the network's input (224)", .low = 32,
 		.high = 1024),
 	ROW("hidden", "N", WHOLE, hidden, 3, "Width of the heads' hidden layer (512)", .low = 0,
@@ -228,8 +233,8 @@ parse_option(int key, char *text, struct argp_state *state)
 		}
 	if (key != ARGP_KEY_END)
 		return ARGP_ERR_UNKNOWN;
-	if (o->output == NULL || o->init == NULL)
-		argp_error(state, "--init and --output are needed");
+	if (o->output == NULL)
+		argp_error(state, "--output is needed");
 	if (o->source.query == NULL ? o->data == NULL || o->validation == NULL
 								: o->data != NULL || o->validation != NULL)
 		argp_error(state, "either --data and --val are needed, or --query");
@@ -265,6 +270,7 @@ fa_train_options_parse(fa_train_options *options, int argc, char **argv)
 		.negative_share = 0.1,
 		.size = 224,
 		.batch = 32,
+		.network = "mobilenet_v1",
 		.hidden = 512,
 		.epochs = 10,
 		.head_epochs = 1,

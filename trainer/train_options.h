@@ -30,6 +30,7 @@ typedef struct fa_train_options
 	const char *data, *labels, *validation, *validation_labels;
 	const char *negatives, *negative_validation, *detector, *init, *output;
 	fa_source_options source;
+	const char *network; /* networks.h */
 	const char *freeze, *rates, *augmentation;
 	double negative_share, save_minutes;
 	int size, batch, hidden, epochs, head_epochs, threads, workers, patience, seed;
@@ -38,7 +39,7 @@ typedef struct fa_train_options
 	double margin;
 	int task, schedule, optimizer, precision, metric; /* of the enumerations */
 	fa_numbers milestones, weights, landmark_template;
-	bool resume;
+	bool resume, new_heads;
 
 	fa_augment_options augment; /* what `augmentation` says */
 } fa_train_options;

@@ -13,5 +13,6 @@ extern int faceattr_detect(int argc, char **argv);
 extern int faceattr_annotate(int argc, char **argv);
 extern int faceattr_publish(int argc, char **argv);
 extern int faceattr_template(int argc, char **argv);
+extern int faceattr_import_keras(int argc, char **argv);
 
 #endif

@@ -5,6 +5,7 @@
 #include "validate.h"
 
 #include "../src/nn/fold.h"
+#include "../src/nn/networks.h"
 #include "persons.h"
 
 #include <math.h>
@@ -12,16 +13,17 @@
 #include <string.h>
 
 fa_status
-fa_attribute_net(fa_net *net, int hidden, bool training, float dropout, fa_error *error)
+fa_attribute_net(fa_net *net, const char *network, int hidden, bool training, float dropout,
+				 fa_error *error)
 {
-	return fa_net_mobilenet_v1(net, fa_heads, FA_HEADS, hidden, training, training ? dropout : 0,
-							   error);
+	return fa_net_by_name(network, net, fa_heads, FA_HEADS, hidden, training,
+						  training ? dropout : 0, error);
 }
 
 fa_status
-fa_embedding_net(fa_net *net, bool training, int *size, fa_error *error)
+fa_embedding_net(fa_net *net, const char *network, bool training, int *size, fa_error *error)
 {
-	FA_TRY(fa_net_mobilenet_v1(net, NULL, 0, 0, training, 0, error));
+	FA_TRY(fa_net_by_name(network, net, NULL, 0, 0, training, 0, error));
 	*size = net->ops[net->outputs[0].op].channels;
 	return FA_OK;
 }
@@ -79,8 +81,8 @@ run_all(const fa_engine_interface *interface, fa_model *model, fa_loader *loader
 
 fa_status
 fa_logits_collect(const fa_engine_interface *interface, fa_engine *engine, const fa_weights *folded,
-				  int hidden, fa_precision precision, const fa_loader_options *options,
-				  fa_logits *logits, fa_error *error)
+				  const char *network, int hidden, fa_precision precision,
+				  const fa_loader_options *options, fa_logits *logits, fa_error *error)
 {
 	fa_loader_options o = *options;
 	fa_net net;
@@ -92,7 +94,7 @@ fa_logits_collect(const fa_engine_interface *interface, fa_engine *engine, const
 	o.shuffle = false;
 	o.batch = 16;
 	o.augment = fa_augment_none;
-	FA_TRY(fa_attribute_net(&net, hidden, false, 0, error));
+	FA_TRY(fa_attribute_net(&net, network, hidden, false, 0, error));
 	status =
 		allocate(logits, o.faces->count + (o.negatives == NULL ? 0 : o.negatives->count), error);
 	if (status == FA_OK)
@@ -150,9 +152,9 @@ judge(const fa_logits *l, const fa_loss_options losses[FA_HEADS], fa_scores *sco
 
 fa_status
 fa_validate(const fa_engine_interface *interface, fa_engine *engine, const fa_weights *weights,
-			int hidden, fa_precision precision, const fa_loader_options *options,
-			const fa_loss_options losses[FA_HEADS], fa_scores *scores, fa_logits *logits,
-			fa_error *error)
+			const char *network, int hidden, fa_precision precision,
+			const fa_loader_options *options, const fa_loss_options losses[FA_HEADS],
+			fa_scores *scores, fa_logits *logits, fa_error *error)
 {
 	fa_net training, use = {0};
 	fa_weights folded = {0};
@@ -160,13 +162,13 @@ fa_validate(const fa_engine_interface *interface, fa_engine *engine, const fa_we
 	fa_status status;
 
 	memset(scores, 0, sizeof(*scores));
-	FA_TRY(fa_attribute_net(&training, hidden, true, 0, error));
-	status = fa_attribute_net(&use, hidden, false, 0, error);
+	FA_TRY(fa_attribute_net(&training, network, hidden, true, 0, error));
+	status = fa_attribute_net(&use, network, hidden, false, 0, error);
 	if (status == FA_OK)
 		status = fa_fold_batch_norm(&training, weights, &use, &folded, error);
 	if (status == FA_OK)
-		status =
-			fa_logits_collect(interface, engine, &folded, hidden, precision, options, &own, error);
+		status = fa_logits_collect(interface, engine, &folded, network, hidden, precision, options,
+								   &own, error);
 	if (status == FA_OK)
 		status = judge(&own, losses, scores, error);
 	if (status == FA_OK && logits != NULL)
@@ -222,7 +224,7 @@ verify(const fa_dataset *faces, const float *embeddings, int size, uint64_t seed
 
 fa_status
 fa_validate_embedding(const fa_engine_interface *interface, fa_engine *engine,
-					  const fa_weights *weights, fa_precision precision,
+					  const fa_weights *weights, const char *network, fa_precision precision,
 					  const fa_loader_options *options, fa_scores *scores, fa_error *error)
 {
 	fa_loader_options o = *options;
@@ -238,8 +240,8 @@ fa_validate_embedding(const fa_engine_interface *interface, fa_engine *engine,
 	o.batch = 16;
 	o.augment = fa_augment_none;
 	o.negatives = NULL;
-	FA_TRY(fa_embedding_net(&training, true, &size, error));
-	status = fa_embedding_net(&use, false, &size, error);
+	FA_TRY(fa_embedding_net(&training, network, true, &size, error));
+	status = fa_embedding_net(&use, network, false, &size, error);
 	if (status == FA_OK)
 		status = fa_fold_batch_norm(&training, weights, &use, &folded, error);
 	if (status == FA_OK)

@@ -11,10 +11,11 @@
 #include "tally.h"
 
 /* Output 0 of these networks is the embedding, output 1 + h head h. */
-extern fa_status fa_attribute_net(fa_net *net, int hidden, bool training, float dropout,
-								  fa_error *error);
+extern fa_status fa_attribute_net(fa_net *net, const char *network, int hidden, bool training,
+								  float dropout, fa_error *error);
 /* The same without heads; *size: of the embedding. */
-extern fa_status fa_embedding_net(fa_net *net, bool training, int *size, fa_error *error);
+extern fa_status fa_embedding_net(fa_net *net, const char *network, bool training, int *size,
+								  fa_error *error);
 
 typedef enum fa_metric
 {
@@ -44,9 +45,9 @@ typedef struct fa_logits
  * training, of the validation data.
  */
 extern fa_status fa_logits_collect(const fa_engine_interface *interface, fa_engine *engine,
-								   const fa_weights *folded, int hidden, fa_precision precision,
-								   const fa_loader_options *options, fa_logits *logits,
-								   fa_error *error);
+								   const fa_weights *folded, const char *network, int hidden,
+								   fa_precision precision, const fa_loader_options *options,
+								   fa_logits *logits, fa_error *error);
 extern void fa_logits_free(fa_logits *logits);
 
 /*
@@ -55,8 +56,8 @@ extern void fa_logits_free(fa_logits *logits);
  * is the caller's; NULL: not wanted.
  */
 extern fa_status fa_validate(const fa_engine_interface *interface, fa_engine *engine,
-							 const fa_weights *weights, int hidden, fa_precision precision,
-							 const fa_loader_options *options,
+							 const fa_weights *weights, const char *network, int hidden,
+							 fa_precision precision, const fa_loader_options *options,
 							 const fa_loss_options losses[FA_HEADS], fa_scores *scores,
 							 fa_logits *logits, fa_error *error);
 
@@ -65,9 +66,9 @@ extern fa_status fa_validate(const fa_engine_interface *interface, fa_engine *en
  * (persons.h) over options->faces.
  */
 extern fa_status fa_validate_embedding(const fa_engine_interface *interface, fa_engine *engine,
-									   const fa_weights *weights, fa_precision precision,
-									   const fa_loader_options *options, fa_scores *scores,
-									   fa_error *error);
+									   const fa_weights *weights, const char *network,
+									   fa_precision precision, const fa_loader_options *options,
+									   fa_scores *scores, fa_error *error);
 
 /* Lower is better. NAN where no sample has the label that it takes. */
 extern double fa_metric_value(const fa_scores *scores, fa_metric metric);

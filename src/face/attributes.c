@@ -5,6 +5,9 @@
  */
 #include "attributes.h"
 
+#include "../nn/networks.h"
+
+#include <ctype.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
@@ -56,6 +59,8 @@ read_head(fa_attribute_model *m, const json_t *value, fa_error *error)
 
 	if (name == NULL || *name == '\0' || strlen(name) >= FA_NAME_LENGTH)
 		return bad(error, "A head has no name, or too long a one");
+	if (strcmp(name, "age") == 0 && labels != NULL)
+		return bad(error, "Head \"age\" has labels, but its classes are years");
 	if (classes < 2 || classes > FA_MAX_CLASSES)
 		return bad(error, "Head \"%s\" has %lld classes; 2 to %d are possible", name,
 				   (long long) classes, FA_MAX_CLASSES);
@@ -179,12 +184,9 @@ find_head(const fa_attribute_model *m, const char *name)
 static fa_status
 read_metadata(fa_attribute_model *m, const fa_weights *weights, int *hidden, fa_error *error)
 {
-	const char *network = fa_weights_get(weights, "network");
 	const char *input = fa_weights_get(weights, "input");
 	double quantile = 0.1, width = 0;
 
-	if (network == NULL || strcmp(network, "mobilenet_v1") != 0)
-		return bad(error, "Network \"%.60s\" is not known", network == NULL ? "" : network);
 	if (input == NULL || sscanf(input, "%dx%d", &m->height, &m->width) != 2 || m->height < 32 ||
 		m->width < 32 || m->height > MAX_INPUT || m->width > MAX_INPUT)
 		return bad(error, "\"input\" is no size from 32x32 to %dx%d", MAX_INPUT, MAX_INPUT);
@@ -229,6 +231,23 @@ fa_attribute_model_close(const fa_engine_interface *interface, fa_attribute_mode
 }
 
 static fa_status
+build(fa_net *net, const char *network, const fa_head *heads, int head_count, int hidden,
+	  fa_error *error)
+{
+	char why[sizeof(error->message)];
+
+	if (network == NULL)
+		return bad(error, "\"network\" is missing");
+	if (fa_net_by_name(network, net, heads, head_count, hidden, false, 0, error) == FA_OK)
+		return FA_OK;
+	if (error->status == FA_NO_MEMORY)
+		return FA_NO_MEMORY;
+	memcpy(why, error->message, sizeof(why));
+	why[0] = (char) toupper((unsigned char) why[0]);
+	return bad(error, "%s", why);
+}
+
+static fa_status
 open_model(const fa_engine_interface *interface, fa_engine *engine, fa_precision precision,
 		   const fa_weights *weights, fa_attribute_model *m, fa_error *error)
 {
@@ -243,7 +262,7 @@ open_model(const fa_engine_interface *interface, fa_engine *engine, fa_precision
 		memcpy(heads[i].name, m->heads[i].name, FA_NAME_LENGTH);
 		heads[i].classes = m->heads[i].classes;
 	}
-	FA_TRY(fa_net_mobilenet_v1(&net, heads, m->head_count, hidden, false, 0, error));
+	FA_TRY(build(&net, fa_weights_get(weights, "network"), heads, m->head_count, hidden, error));
 	snprintf(m->network, sizeof(m->network), "%s", net.name);
 	m->embedding = fa_net_find_output(&net, "embedding");
 	m->embedding_size = net.ops[net.outputs[m->embedding].op].channels;

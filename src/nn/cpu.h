@@ -4,7 +4,7 @@
  *		inference and training walk a network.
  *
  * cpu_engine.c opens the engine and fills the table, cpu_plan.c turns a network
- * into steps, cpu_model.c runs them, cpu_trainer.c trains them.
+ * into steps, cpu_model.c runs them, cpu_trainer.c and its neighbours train them.
  */
 #ifndef FA_CPU_H
 #define FA_CPU_H
@@ -23,12 +23,16 @@ struct fa_engine
 };
 
 /*
- * One thing to do: an operation together with the activation that follows it
- * where nobody else reads what lies between. Writes tensor `result`.
+ * One thing to do: an operation together with what follows it where nobody else reads
+ * what lies between: a convolution's batch norm, folded into its weights; a sum with
+ * another tensor; an activation. Writes tensor `result`. A convolution adds in place: its
+ * result takes the memory of the other tensor, which nobody reads afterwards.
  */
 typedef struct fa_step
 {
 	int op, result;
+	int norm; /* the batch norm, or -1 */
+	int sum;  /* the tensor added, or -1 */
 	fa_activation activation;
 } fa_step;
 
@@ -37,27 +41,36 @@ typedef struct fa_plan
 	fa_step *steps;
 	int step_count;
 	/*
-	 * Per operation: the tensor that holds what it computes (its activation's
-	 * where they are one step), how many operations and outputs read it, and its
-	 * type.
+	 * Per operation: the tensor that holds what it computes (the step's result where
+	 * it is part of one), how many operations and outputs read it, its type, and whether
+	 * a gradient reaches it: it or what it is made of learns.
 	 */
 	int *holder;
 	int *readers;
 	fa_act_type *types;
+	bool *learns;
 } fa_plan;
 
 /*
- * training: batch norm and dropout are steps of their own tensors, and outputs
- * keep the type of what precedes them. Else outputs are fp32.
+ * rates: of a training, per operation, 0 where it is frozen; NULL: inference. In
+ * training, dropout is a step, outputs keep the type of what precedes them, and where
+ * something learns, convolutions keep their batch norm and sum apart. In inference
+ * outputs are fp32.
  */
 extern fa_status fa_plan_make(fa_plan *plan, const fa_net *net, fa_precision precision,
-							  bool training, fa_error *error);
+							  const float *rates, fa_error *error);
 extern void fa_plan_free(fa_plan *plan);
 
 /* A convolution, depthwise convolution or dense layer as oneDNN sees it. */
 extern bool fa_is_convolution(const fa_op *op);
 extern fa_conv_spec fa_step_spec(const fa_net *net, const fa_plan *plan, const fa_step *step,
 								 const fa_shape *shapes, int count);
+/* The step is a convolution that adds in place. */
+static inline bool
+fa_adds_in_place(const fa_net *net, const fa_step *step)
+{
+	return step->sum >= 0 && net->ops[step->op].kind == FA_OP_CONVOLUTION;
+}
 extern fa_pool_window fa_step_window(const fa_net *net, const fa_step *step, const fa_shape *shapes,
 									 int count);
 static inline size_t

@@ -9,8 +9,8 @@
  * offsets that let them share memory when their lifetimes do not meet.
  */
 #include "cpu.h"
+#include "fold.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,7 @@ struct fa_model
 	fa_plan plan;
 	fa_weights plain; /* convolutions' weights until they are packed */
 	packed *weights;  /* per operation */
-	float **norms;    /* per operation: batch norm as scale, then shift */
+	float **norms;    /* per operation: batch norm as gain, then shift */
 	program *programs[MAX_PROGRAMS];
 	uint64_t clock;
 };
@@ -105,51 +105,68 @@ parameter(const fa_weights *weights, const fa_op *op, const char *suffix)
 	return fa_weights_find(weights, name)->values; /* fa_weights_match has seen it */
 }
 
-/* Copies what inference needs of the weights: plain filters, biases, batch norms. */
+/* A batch norm's gains, then its shifts. */
+static fa_status
+take_norm(fa_model *model, const fa_weights *weights, int index, fa_error *error)
+{
+	const fa_op *op = &model->net.ops[index];
+	size_t bytes = 2 * (size_t) op->channels * sizeof(float);
+	const float *const parameters[4] = {
+		parameter(weights, op, "weight"), parameter(weights, op, "bias"),
+		parameter(weights, op, "running_mean"), parameter(weights, op, "running_var")};
+
+	model->norms[index] = fa_aligned(bytes);
+	if (model->norms[index] == NULL)
+		return fa_no_memory(error, bytes);
+	fa_norm_affine(parameters, op->epsilon, op->channels, model->norms[index],
+				   model->norms[index] + op->channels);
+	return FA_OK;
+}
+
+/* A filter and its bias, the step's batch norm folded in. */
+static fa_status
+take_filter(fa_model *model, const fa_weights *weights, const fa_step *step, fa_error *error)
+{
+	const fa_op *op = &model->net.ops[step->op];
+	const float *norm = step->norm < 0 ? NULL : model->norms[step->norm];
+	const float *given = op->bias ? parameter(weights, op, "bias") : NULL;
+	size_t bytes = op->channels * sizeof(float), per_channel;
+	char name[2 * FA_NAME_LENGTH];
+	const fa_tensor *tensor;
+	fa_tensor *copy;
+	float *bias;
+
+	snprintf(name, sizeof(name), "%s.weight", op->name);
+	tensor = fa_weights_find(weights, name);
+	FA_TRY(fa_weights_add(&model->plain, op->name, tensor->rank, tensor->shape, &copy, error));
+	memcpy(copy->values, tensor->values, tensor->count * sizeof(float));
+	per_channel = tensor->count / op->channels;
+	for (size_t k = 0; k < tensor->count && norm != NULL; k++)
+		copy->values[k] *= norm[k / per_channel];
+	if (!op->bias && norm == NULL)
+		return FA_OK;
+	bias = model->weights[step->op].bias = fa_aligned(bytes);
+	if (bias == NULL)
+		return fa_no_memory(error, bytes);
+	for (int c = 0; c < op->channels; c++)
+	{
+		bias[c] = given == NULL ? 0 : given[c];
+		if (norm != NULL)
+			bias[c] = bias[c] * norm[c] + norm[op->channels + c];
+	}
+	return FA_OK;
+}
+
+/* Copies what inference needs of the weights. */
 static fa_status
 take_weights(fa_model *model, const fa_weights *weights, fa_error *error)
 {
 	for (int i = 0; i < model->net.op_count; i++)
-	{
-		const fa_op *op = &model->net.ops[i];
-		size_t bytes = op->channels * sizeof(float);
-
-		if (fa_is_convolution(op))
-		{
-			char name[2 * FA_NAME_LENGTH];
-			const fa_tensor *tensor;
-			fa_tensor *copy;
-
-			snprintf(name, sizeof(name), "%s.weight", op->name);
-			tensor = fa_weights_find(weights, name);
-			FA_TRY(
-				fa_weights_add(&model->plain, op->name, tensor->rank, tensor->shape, &copy, error));
-			memcpy(copy->values, tensor->values, tensor->count * sizeof(float));
-			if (op->bias)
-			{
-				model->weights[i].bias = fa_aligned(bytes);
-				if (model->weights[i].bias == NULL)
-					return fa_no_memory(error, bytes);
-				memcpy(model->weights[i].bias, parameter(weights, op, "bias"), bytes);
-			}
-		}
-		else if (op->kind == FA_OP_BATCH_NORM)
-		{
-			const float *mean = parameter(weights, op, "running_mean");
-			const float *variance = parameter(weights, op, "running_var");
-			const float *weight = parameter(weights, op, "weight");
-			const float *bias = parameter(weights, op, "bias");
-			float *norm = model->norms[i] = fa_aligned(2 * bytes);
-
-			if (norm == NULL)
-				return fa_no_memory(error, 2 * bytes);
-			for (int c = 0; c < op->channels; c++)
-			{
-				norm[c] = weight[c] / sqrtf(variance[c] + op->epsilon);
-				norm[op->channels + c] = bias[c] - mean[c] * norm[c];
-			}
-		}
-	}
+		if (model->net.ops[i].kind == FA_OP_BATCH_NORM)
+			FA_TRY(take_norm(model, weights, i, error));
+	for (int i = 0; i < model->plan.step_count; i++)
+		if (fa_is_convolution(&model->net.ops[model->plan.steps[i].op]))
+			FA_TRY(take_filter(model, weights, &model->plan.steps[i], error));
 	return FA_OK;
 }
 
@@ -169,7 +186,7 @@ fa_cpu_load(fa_engine *engine, const fa_net *net, const fa_weights *weights, fa_
 	loaded->engine = engine;
 	status = fa_net_copy(&loaded->net, net, error);
 	if (status == FA_OK)
-		status = fa_plan_make(&loaded->plan, net, precision, false, error);
+		status = fa_plan_make(&loaded->plan, net, precision, NULL, error);
 	if (status == FA_OK)
 	{
 		loaded->weights = calloc(net->op_count + 1, sizeof(packed));
@@ -239,78 +256,110 @@ compile_convolution(fa_model *model, program *p, int index, fa_error *error)
 	return status;
 }
 
+/* A tensor's time and place in the arena. */
+typedef struct lifetime
+{
+	int root;         /* the tensor whose memory it is in: its own, or that of a sum in place */
+	int birth, death; /* the first and the last step that need a root */
+	size_t size, place;
+} lifetime;
+
 /*
- * Gives every tensor a place. A tensor lives from the step that writes it to the
- * last that reads it, outputs to the end; places are taken first-fit.
+ * A tensor lives from the step that writes it to the last that reads it, outputs to the
+ * end; so does what a sum in place takes over.
  */
-static fa_status
-place_tensors(const fa_model *model, program *p, fa_error *error)
+static void
+find_lifetimes(const fa_model *model, const program *p, lifetime *tensors)
 {
 	const fa_net *net = &model->net;
 	const fa_plan *plan = &model->plan;
-	int n = net->op_count;
-	int *birth = calloc(2 * (size_t) n + 1, sizeof(int)), *death = birth + n;
-	size_t *sizes = calloc((size_t) n + 1, sizeof(size_t)), scratchpad = 0, total;
-	int *placed = calloc((size_t) n + 1, sizeof(int)), placed_count = 0;
 
-	if (birth == NULL || sizes == NULL || placed == NULL)
-	{
-		free(birth);
-		free(sizes);
-		free(placed);
-		return fa_no_memory(error, n * sizeof(size_t));
-	}
 	for (int i = 0; i < plan->step_count; i++)
 	{
 		const fa_step *step = &plan->steps[i];
+		const fa_op *op = &net->ops[step->op];
+		const int read[3] = {op->input[0], op->input[1], step->sum};
+		lifetime *t = &tensors[step->result];
 
-		birth[step->result] = i;
-		death[step->result] = i;
-		for (int k = 0; k < 2; k++)
-			if (net->ops[step->op].input[k] >= 0)
-				death[plan->holder[net->ops[step->op].input[k]]] = i;
+		t->root = fa_adds_in_place(net, step) ? tensors[step->sum].root : step->result;
+		if (t->root == step->result)
+			t->birth = i;
+		tensors[t->root].death = i;
+		for (int k = 0; k < 3; k++)
+			if (read[k] >= 0)
+				tensors[tensors[plan->holder[read[k]]].root].death = i;
 		/* 64 bytes beyond: vector code may read, never write, past the end */
-		sizes[step->result] = (fa_shape_count(&p->shapes[step->result]) * p->count *
-								   fa_act_size(plan->types[step->result]) +
-							   127) /
-							  64 * 64;
-		if (p->convs[i].scratchpad_size > scratchpad)
-			scratchpad = p->convs[i].scratchpad_size;
+		t->size = (fa_shape_count(&p->shapes[step->result]) * p->count *
+					   fa_act_size(plan->types[step->result]) +
+				   127) /
+				  64 * 64;
 	}
 	for (int i = 0; i < net->output_count; i++)
-		death[plan->holder[net->outputs[i].op]] = plan->step_count;
+		tensors[tensors[plan->holder[net->outputs[i].op]].root].death = plan->step_count;
+}
 
-	total = p->scratchpad = 0;
-	total += (scratchpad + 63) / 64 * 64;
-	for (int i = 0; i < plan->step_count; i++)
+/* The first place from `start` on that no tensor takes which lives at the same time. */
+static size_t
+free_place(const lifetime *tensors, const int *placed, int count, const lifetime *t, size_t start)
+{
+	size_t place = start;
+	bool moved = true;
+
+	while (moved)
 	{
-		int tensor = plan->steps[i].result;
-		size_t place = (scratchpad + 63) / 64 * 64;
-		bool moved = true;
-
-		while (moved)
+		moved = false;
+		for (int k = 0; k < count; k++)
 		{
-			moved = false;
-			for (int k = 0; k < placed_count; k++)
-			{
-				int other = placed[k];
+			const lifetime *other = &tensors[placed[k]];
 
-				if (death[other] >= birth[tensor] && place < p->offsets[other] + sizes[other] &&
-					p->offsets[other] < place + sizes[tensor])
-				{
-					place = p->offsets[other] + sizes[other];
-					moved = true;
-				}
+			if (other->death >= t->birth && place < other->place + other->size &&
+				other->place < place + t->size)
+			{
+				place = other->place + other->size;
+				moved = true;
 			}
 		}
-		p->offsets[tensor] = place;
-		placed[placed_count++] = tensor;
-		if (place + sizes[tensor] > total)
-			total = place + sizes[tensor];
 	}
-	p->arena_size = total;
-	free(birth);
-	free(sizes);
+	return place;
+}
+
+/* Gives every tensor a place behind the scratchpad. */
+static fa_status
+place_tensors(const fa_model *model, program *p, fa_error *error)
+{
+	const fa_plan *plan = &model->plan;
+	size_t n = (size_t) model->net.op_count, scratchpad = 0;
+	lifetime *tensors = calloc(n + 1, sizeof(lifetime));
+	int *placed = calloc(n + 1, sizeof(int)), placed_count = 0;
+
+	if (tensors == NULL || placed == NULL)
+	{
+		free(tensors);
+		free(placed);
+		return fa_no_memory(error, n * sizeof(lifetime));
+	}
+	find_lifetimes(model, p, tensors);
+	for (int i = 0; i < plan->step_count; i++)
+		if (p->convs[i].scratchpad_size > scratchpad)
+			scratchpad = p->convs[i].scratchpad_size;
+	scratchpad = (scratchpad + 63) / 64 * 64;
+	p->scratchpad = 0;
+	p->arena_size = scratchpad;
+	for (int i = 0; i < plan->step_count; i++)
+	{
+		int result = plan->steps[i].result;
+		lifetime *t = &tensors[result];
+
+		if (t->root == result)
+		{
+			t->place = free_place(tensors, placed, placed_count, t, scratchpad);
+			placed[placed_count++] = result;
+			if (t->place + t->size > p->arena_size)
+				p->arena_size = t->place + t->size;
+		}
+		p->offsets[result] = tensors[t->root].place;
+	}
+	free(tensors);
 	free(placed);
 	return FA_OK;
 }
@@ -440,6 +489,7 @@ take_step(fa_model *model, program *p, int index, const fa_batch *batch, fa_erro
 	size_t count = pixels * shape->channels;
 	const void *in = op->input[0] >= 0 ? tensor_of(model, p, op->input[0]) : NULL;
 	void *out = tensor_of(model, p, step->result);
+	const void *added = step->sum >= 0 ? tensor_of(model, p, step->sum) : NULL;
 	fa_pool_window window;
 
 	switch (op->kind)
@@ -452,7 +502,7 @@ take_step(fa_model *model, program *p, int index, const fa_batch *batch, fa_erro
 		case FA_OP_DENSE:
 			return fa_conv_execute(&p->convs[index], model->engine->stream, error);
 		case FA_OP_BATCH_NORM:
-			fa_kernel_affine(in, out, pixels, shape->channels, model->norms[step->op],
+			fa_kernel_affine(in, added, out, pixels, shape->channels, model->norms[step->op],
 							 model->norms[step->op] + shape->channels, step->activation, type);
 			return FA_OK;
 		case FA_OP_RELU:
@@ -476,6 +526,11 @@ take_step(fa_model *model, program *p, int index, const fa_batch *batch, fa_erro
 		case FA_OP_UPSAMPLE:
 			fa_kernel_upsample(in, out, p->count, in_shape->height, in_shape->width,
 							   shape->channels, type);
+			return FA_OK;
+		case FA_OP_SCALE:
+			fa_kernel_scale(in, tensor_of(model, p, op->input[1]),
+							model->plan.types[model->plan.holder[op->input[1]]], added, out,
+							p->count, pixels / p->count, shape->channels, step->activation, type);
 			return FA_OK;
 		case FA_OP_DROPOUT: /* not a step of inference */
 			break;

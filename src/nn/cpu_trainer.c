@@ -1,71 +1,17 @@
 /*
  * cpu_trainer.c
- *		Training on the CPU: one batch size, every tensor kept for the way back.
- *
- * Master weights, gradients, moments and moving average are fp32, each one block
- * in the order of the network's parameters. Before a forward pass the weights
- * are packed, in the precision of the activations, for the convolutions' forward
- * and backward-data passes. An activation is part of the step before it, so its
- * gradient, and batch norm's, is taken in place.
+ *		The CPU engine's trainer: opening it, the optimiser's step, its state; see
+ *		cpu_trainer.h.
  */
-#include "cpu.h"
+#include "cpu_trainer.h"
 #include "optimizer.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A convolution's three passes and what they need. */
-typedef struct layer
-{
-	fa_conv forward, backward_data, backward_weights;
-	fa_reorder pack_forward, pack_backward, unpack_gradient;
-	void *packed_forward, *packed_backward, *packed_gradient;
-} layer;
-
-typedef struct norm
-{
-	float *mean, *inv_std, *scale, *shift; /* of the last forward pass; one allocation */
-} norm;
-
-struct fa_trainer
-{
-	fa_engine *engine;
-	fa_net net;
-	fa_plan plan;
-	fa_trainer_options options; /* rates: see the trainer's own */
-	float *rates;               /* per operation */
-	fa_shape *shapes;
-
-	fa_parameter *parameters;
-	int parameter_count;
-	size_t *offsets;    /* of each parameter in the blocks */
-	int *first;         /* per operation: its first parameter, or -1 */
-	size_t block_count; /* values in a block */
-	float *states[FA_STATE_GRADIENTS + 1];
-
-	layer *layers;            /* per step */
-	norm *norms;              /* per step */
-	void **tensors;           /* per operation that holds one */
-	void **gradients;         /* the same; NULL where none is needed; some are shared */
-	bool *owned;              /* gradient is not another's */
-	bool *trains;             /* per operation: it has parameters that learn */
-	bool *needs;              /* per operation: its tensor's gradient is needed */
-	bool *written;            /* per operation: in this backward pass */
-	void *scratchpad, *spare; /* spare: as large as the largest tensor */
-	bool packed;              /* weights are packed as they are now */
-	bool ran_forward;
-	uint64_t passes; /* forward ones: dropout differs in each */
-};
-
-static float *
-parameter(const fa_trainer *t, fa_trainer_state state, int op, int which)
-{
-	return t->states[state] + t->offsets[t->first[op] + which];
-}
-
 static void
-layer_free(layer *l)
+layer_free(fa_layer *l)
 {
 	fa_conv_destroy(&l->forward);
 	fa_conv_destroy(&l->backward_data);
@@ -76,6 +22,7 @@ layer_free(layer *l)
 	free(l->packed_forward);
 	free(l->packed_backward);
 	free(l->packed_gradient);
+	free(l->folded_bias);
 }
 
 void
@@ -89,9 +36,9 @@ fa_cpu_trainer_close(fa_trainer *t)
 			layer_free(&t->layers[i]);
 		if (t->norms != NULL)
 			free(t->norms[i].mean);
-		if (t->tensors != NULL)
+		if (t->tensors != NULL && t->owns_tensor[i])
 			free(t->tensors[i]);
-		if (t->gradients != NULL && t->owned[i])
+		if (t->gradients != NULL && t->owns_gradient[i])
 			free(t->gradients[i]);
 	}
 	for (int i = 0; i <= FA_STATE_GRADIENTS; i++)
@@ -100,9 +47,9 @@ fa_cpu_trainer_close(fa_trainer *t)
 	free(t->norms);
 	free(t->tensors);
 	free(t->gradients);
-	free(t->owned);
+	free(t->owns_tensor);
+	free(t->owns_gradient);
 	free(t->trains);
-	free(t->needs);
 	free(t->written);
 	free(t->scratchpad);
 	free(t->spare);
@@ -161,6 +108,12 @@ shares_gradient(const fa_trainer *t, const fa_step *step)
 		   t->plan.readers[t->plan.holder[op->input[0]]] == 1;
 }
 
+static size_t
+tensor_bytes(const fa_trainer *t, int op)
+{
+	return fa_trainer_count(t, op) * fa_act_size(t->plan.types[op]);
+}
+
 static fa_status
 make_tensors(fa_trainer *t, fa_error *error)
 {
@@ -169,38 +122,40 @@ make_tensors(fa_trainer *t, fa_error *error)
 	for (int i = 0; i < t->plan.step_count; i++)
 	{
 		const fa_step *step = &t->plan.steps[i];
-		const fa_op *op = &t->net.ops[step->op];
-		size_t bytes = fa_shape_count(&t->shapes[step->result]) * t->options.count *
-					   fa_act_size(t->plan.types[step->result]);
+		size_t bytes = tensor_bytes(t, step->result);
 
-		t->tensors[step->result] = fa_aligned(bytes + 64);
-		if (t->tensors[step->result] == NULL)
-			return fa_no_memory(error, bytes);
 		if (bytes > largest)
 			largest = bytes;
-		t->needs[step->result] = t->trains[step->op];
-		for (int k = 0; k < 2; k++)
-			if (op->input[k] >= 0 && t->needs[t->plan.holder[op->input[k]]])
-				t->needs[step->result] = true;
+		if (fa_adds_in_place(&t->net, step))
+		{
+			t->tensors[step->result] = t->tensors[step->sum];
+			continue;
+		}
+		t->tensors[step->result] = fa_aligned(bytes + 64);
+		t->owns_tensor[step->result] = true;
+		if (t->tensors[step->result] == NULL)
+			return fa_no_memory(error, bytes);
 	}
 	t->spare = fa_aligned(largest + 64);
-	if (t->spare == NULL)
-		return fa_no_memory(error, largest);
+	return t->spare == NULL ? fa_no_memory(error, largest) : FA_OK;
+}
+
+static fa_status
+make_gradients(fa_trainer *t, fa_error *error)
+{
 	for (int i = t->plan.step_count - 1; i >= 0; i--)
 	{
 		const fa_step *step = &t->plan.steps[i];
 		int result = step->result;
-		size_t bytes = fa_shape_count(&t->shapes[result]) * t->options.count *
-					   fa_act_size(t->plan.types[result]);
 
-		if (!t->needs[result])
+		if (!t->plan.learns[result])
 			continue;
 		if (t->gradients[result] == NULL)
 		{
-			t->gradients[result] = fa_aligned(bytes + 64);
-			t->owned[result] = true;
+			t->gradients[result] = fa_aligned(tensor_bytes(t, result) + 64);
+			t->owns_gradient[result] = true;
 			if (t->gradients[result] == NULL)
-				return fa_no_memory(error, bytes);
+				return fa_no_memory(error, tensor_bytes(t, result));
 		}
 		if (shares_gradient(t, step))
 			t->gradients[t->plan.holder[t->net.ops[step->op].input[0]]] = t->gradients[result];
@@ -214,7 +169,7 @@ make_layer(fa_trainer *t, int index, size_t *scratchpad, fa_error *error)
 	const fa_step *step = &t->plan.steps[index];
 	const fa_op *op = &t->net.ops[step->op];
 	int in = t->plan.holder[op->input[0]];
-	layer *l = &t->layers[index];
+	fa_layer *l = &t->layers[index];
 	fa_conv_spec spec = fa_step_spec(&t->net, &t->plan, step, t->shapes, t->options.count);
 	dnnl_engine_t dnnl = t->engine->dnnl;
 	fa_layout plain;
@@ -225,7 +180,7 @@ make_layer(fa_trainer *t, int index, size_t *scratchpad, fa_error *error)
 	if (status == FA_OK)
 		status = fa_reorder_create(&l->pack_forward, dnnl, &plain, &l->forward.layout, error);
 	l->packed_forward = fa_aligned(l->forward.weights_size);
-	if (status == FA_OK && t->needs[in])
+	if (status == FA_OK && t->plan.learns[in])
 	{
 		status = fa_conv_create(&l->backward_data, dnnl, FA_PASS_BACKWARD_DATA, &spec, NULL, error);
 		if (status == FA_OK)
@@ -243,9 +198,12 @@ make_layer(fa_trainer *t, int index, size_t *scratchpad, fa_error *error)
 		l->packed_gradient = fa_aligned(l->backward_weights.weights_size);
 	}
 	fa_layout_free(&plain);
+	if (step->norm >= 0)
+		l->folded_bias = fa_aligned(op->channels * sizeof(float));
 	if (status == FA_OK &&
-		(l->packed_forward == NULL || (t->needs[in] && l->packed_backward == NULL) ||
-		 (t->trains[step->op] && l->packed_gradient == NULL)))
+		(l->packed_forward == NULL || (t->plan.learns[in] && l->packed_backward == NULL) ||
+		 (t->trains[step->op] && l->packed_gradient == NULL) ||
+		 (step->norm >= 0 && l->folded_bias == NULL)))
 		status = fa_no_memory(error, l->forward.weights_size);
 	if (l->forward.scratchpad_size > *scratchpad)
 		*scratchpad = l->forward.scratchpad_size;
@@ -270,11 +228,11 @@ make_layers(fa_trainer *t, fa_error *error)
 			FA_TRY(make_layer(t, i, &scratchpad, error));
 		else if (op->kind == FA_OP_BATCH_NORM)
 		{
-			norm *n = &t->norms[i];
+			fa_norm *n = &t->norms[i];
 
-			n->mean = fa_aligned(4 * op->channels * sizeof(float));
+			n->mean = fa_aligned(4 * (size_t) op->channels * sizeof(float));
 			if (n->mean == NULL)
-				return fa_no_memory(error, 4 * op->channels * sizeof(float));
+				return fa_no_memory(error, 4 * (size_t) op->channels * sizeof(float));
 			n->inv_std = n->mean + op->channels;
 			n->scale = n->inv_std + op->channels;
 			n->shift = n->scale + op->channels;
@@ -287,17 +245,19 @@ make_layers(fa_trainer *t, fa_error *error)
 	{
 		const fa_step *step = &t->plan.steps[i];
 		const fa_op *op = &t->net.ops[step->op];
-		layer *l = &t->layers[i];
+		fa_layer *l = &t->layers[i];
 		const void *bias, *d_bias;
 
 		if (!fa_is_convolution(op))
 			continue;
-		bias = op->bias ? parameter(t, FA_STATE_WEIGHTS, step->op, 1) : NULL;
-		d_bias = op->bias ? parameter(t, FA_STATE_GRADIENTS, step->op, 1) : NULL;
-		fa_conv_bind(&l->forward, t->tensors[t->plan.holder[op->input[0]]], l->packed_forward, bias,
+		bias = step->norm >= 0 ? l->folded_bias
+			   : op->bias      ? fa_parameter_values(t, FA_STATE_WEIGHTS, step->op, 1)
+							   : NULL;
+		d_bias = op->bias ? fa_parameter_values(t, FA_STATE_GRADIENTS, step->op, 1) : NULL;
+		fa_conv_bind(&l->forward, fa_trainer_tensor(t, op->input[0]), l->packed_forward, bias,
 					 t->tensors[step->result], t->scratchpad);
 		if (t->trains[step->op])
-			fa_conv_bind(&l->backward_weights, t->tensors[t->plan.holder[op->input[0]]],
+			fa_conv_bind(&l->backward_weights, fa_trainer_tensor(t, op->input[0]),
 						 l->packed_gradient, d_bias, t->gradients[step->result], t->scratchpad);
 	}
 	return FA_OK;
@@ -314,28 +274,29 @@ open_trainer(fa_trainer *t, const fa_net *net, const fa_weights *weights,
 	FA_TRY(fa_weights_match(weights, net, true, error));
 	FA_TRY(fa_net_copy(&t->net, net, error));
 	t->options = *options;
-	FA_TRY(fa_plan_make(&t->plan, net, precision, true, error));
 	t->rates = calloc(n + 1, sizeof(float));
 	t->shapes = calloc(n + 1, sizeof(fa_shape));
-	t->layers = calloc(n + 1, sizeof(layer));
-	t->norms = calloc(n + 1, sizeof(norm));
+	t->layers = calloc(n + 1, sizeof(fa_layer));
+	t->norms = calloc(n + 1, sizeof(fa_norm));
 	t->tensors = calloc(n + 1, sizeof(void *));
 	t->gradients = calloc(n + 1, sizeof(void *));
-	t->owned = calloc(n + 1, sizeof(bool));
+	t->owns_tensor = calloc(n + 1, sizeof(bool));
+	t->owns_gradient = calloc(n + 1, sizeof(bool));
 	t->trains = calloc(n + 1, sizeof(bool));
-	t->needs = calloc(n + 1, sizeof(bool));
 	t->written = calloc(n + 1, sizeof(bool));
 	if (t->rates == NULL || t->shapes == NULL || t->layers == NULL || t->norms == NULL ||
-		t->tensors == NULL || t->gradients == NULL || t->owned == NULL || t->trains == NULL ||
-		t->needs == NULL || t->written == NULL)
-		return fa_no_memory(error, n * sizeof(layer));
+		t->tensors == NULL || t->gradients == NULL || t->owns_tensor == NULL ||
+		t->owns_gradient == NULL || t->trains == NULL || t->written == NULL)
+		return fa_no_memory(error, n * sizeof(fa_layer));
 	for (int i = 0; i < n; i++)
 		t->rates[i] = options->rates == NULL ? 1.0f : options->rates[i];
 	t->options.rates = NULL;
+	FA_TRY(fa_plan_make(&t->plan, net, precision, t->rates, error));
 	t->passes = options->first_pass;
 	FA_TRY(fa_net_shapes(net, options->height, options->width, t->shapes, error));
 	FA_TRY(make_blocks(t, error));
 	FA_TRY(make_tensors(t, error));
+	FA_TRY(make_gradients(t, error));
 	FA_TRY(make_layers(t, error));
 	FA_TRY(fa_cpu_write_state(t, FA_STATE_WEIGHTS, weights, error));
 	return fa_cpu_write_state(t, FA_STATE_AVERAGE, weights, error);
@@ -350,10 +311,6 @@ fa_cpu_trainer_open(fa_engine *engine, const fa_net *net, const fa_weights *weig
 	*trainer = NULL;
 	if (options->count < 1)
 		return fa_fail(error, FA_INVALID, "a batch needs at least one image");
-	for (int i = 0; i < net->op_count; i++)
-		if (net->ops[i].kind == FA_OP_BATCH_NORM && net->ops[i].channels > 4096)
-			return fa_fail(error, FA_UNSUPPORTED, "batch norm \"%s\" has over 4,096 channels",
-						   net->ops[i].name);
 	t = calloc(1, sizeof(fa_trainer));
 	if (t == NULL)
 		return fa_no_memory(error, sizeof(fa_trainer));
@@ -368,340 +325,15 @@ fa_cpu_trainer_open(fa_engine *engine, const fa_net *net, const fa_weights *weig
 	return FA_OK;
 }
 
-/* ---- Forward --------------------------------------------------------------------- */
-
-static fa_status
-pack_weights(fa_trainer *t, fa_error *error)
-{
-	for (int i = 0; i < t->plan.step_count; i++)
-	{
-		int op = t->plan.steps[i].op;
-		layer *l = &t->layers[i];
-
-		if (!fa_is_convolution(&t->net.ops[op]))
-			continue;
-		FA_TRY(fa_reorder_execute(&l->pack_forward, t->engine->stream,
-								  parameter(t, FA_STATE_WEIGHTS, op, 0), l->packed_forward, error));
-		if (l->packed_backward != NULL)
-			FA_TRY(fa_reorder_execute(&l->pack_backward, t->engine->stream,
-									  parameter(t, FA_STATE_WEIGHTS, op, 0), l->packed_backward,
-									  error));
-	}
-	t->packed = true;
-	return FA_OK;
-}
-
-/* A frozen operation keeps its statistics even where the others train theirs. */
-static bool
-is_frozen(const fa_trainer *t, int op)
-{
-	return t->options.batch_norm == FA_BATCH_NORM_FROZEN || !t->trains[op];
-}
-
-static void
-norm_forward(fa_trainer *t, int index, size_t rows)
-{
-	const fa_step *step = &t->plan.steps[index];
-	const fa_op *op = &t->net.ops[step->op];
-	norm *n = &t->norms[index];
-	const float *weight = parameter(t, FA_STATE_WEIGHTS, step->op, 0);
-	const float *bias = parameter(t, FA_STATE_WEIGHTS, step->op, 1);
-	float *running_mean = parameter(t, FA_STATE_WEIGHTS, step->op, 2);
-	float *running_var = parameter(t, FA_STATE_WEIGHTS, step->op, 3);
-	fa_act_type type = t->plan.types[step->result];
-	const void *in = t->tensors[t->plan.holder[op->input[0]]];
-
-	if (is_frozen(t, step->op))
-	{
-		memcpy(n->mean, running_mean, op->channels * sizeof(float));
-		memcpy(n->inv_std, running_var, op->channels * sizeof(float));
-	}
-	else
-	{
-		float m = t->options.momentum, unbiased = rows > 1 ? (float) rows / (rows - 1) : 1.0f;
-
-		fa_kernel_statistics(in, rows, op->channels, n->mean, n->inv_std, type);
-		for (int c = 0; c < op->channels; c++)
-		{
-			running_mean[c] += m * (n->mean[c] - running_mean[c]);
-			running_var[c] += m * (n->inv_std[c] * unbiased - running_var[c]);
-		}
-	}
-	for (int c = 0; c < op->channels; c++)
-	{
-		n->inv_std[c] = 1.0f / sqrtf(n->inv_std[c] + op->epsilon);
-		n->scale[c] = weight[c] * n->inv_std[c];
-		n->shift[c] = bias[c] - n->mean[c] * n->scale[c];
-	}
-	fa_kernel_affine(in, t->tensors[step->result], rows, op->channels, n->scale, n->shift,
-					 step->activation, type);
-}
-
-static uint64_t
-dropout_key(const fa_trainer *t, int op)
-{
-	return t->options.seed + t->passes * 0x9e3779b97f4a7c15u + (uint64_t) op * 0xd1b54a32d192ed03u;
-}
-
-static fa_status
-step_forward(fa_trainer *t, int index, const fa_batch *batch, fa_error *error)
-{
-	const fa_step *step = &t->plan.steps[index];
-	const fa_op *op = &t->net.ops[step->op];
-	const fa_shape *shape = &t->shapes[step->op];
-	const fa_shape *in_shape = op->input[0] >= 0 ? &t->shapes[op->input[0]] : NULL;
-	const void *in = op->input[0] >= 0 ? t->tensors[t->plan.holder[op->input[0]]] : NULL;
-	void *out = t->tensors[step->result];
-	fa_act_type type = t->plan.types[step->result];
-	int n = t->options.count;
-	size_t rows = (size_t) n * shape->height * shape->width, count = rows * shape->channels;
-	fa_pool_window window;
-
-	switch (op->kind)
-	{
-		case FA_OP_INPUT:
-			fa_kernel_input(batch->pixels, out, rows, t->net.bgr, t->net.mean, t->net.scale, type);
-			break;
-		case FA_OP_CONVOLUTION:
-		case FA_OP_DEPTHWISE:
-		case FA_OP_DENSE:
-			return fa_conv_execute(&t->layers[index].forward, t->engine->stream, error);
-		case FA_OP_BATCH_NORM:
-			norm_forward(t, index, rows);
-			break;
-		case FA_OP_RELU:
-		case FA_OP_RELU6:
-		case FA_OP_SIGMOID:
-			fa_kernel_activation(in, out, count, step->activation, type);
-			break;
-		case FA_OP_MAX_POOL:
-			window = fa_step_window(&t->net, step, t->shapes, n);
-			fa_kernel_max_pool(in, out, &window, type);
-			break;
-		case FA_OP_GLOBAL_AVERAGE_POOL:
-			fa_kernel_average(in, out, n, (size_t) in_shape->height * in_shape->width,
-							  shape->channels, t->plan.types[t->plan.holder[op->input[0]]]);
-			break;
-		case FA_OP_DROPOUT:
-			fa_kernel_dropout(in, out, count, op->rate, dropout_key(t, step->op), type);
-			break;
-		case FA_OP_ADD:
-			fa_kernel_add(in, t->plan.types[t->plan.holder[op->input[0]]],
-						  t->tensors[t->plan.holder[op->input[1]]],
-						  t->plan.types[t->plan.holder[op->input[1]]], out, count, type);
-			break;
-		case FA_OP_UPSAMPLE:
-			fa_kernel_upsample(in, out, n, in_shape->height, in_shape->width, shape->channels,
-							   type);
-			break;
-	}
-	return FA_OK;
-}
-
-fa_status
-fa_cpu_forward(fa_trainer *t, const fa_batch *batch, float *const *outputs, fa_error *error)
-{
-	if (batch->count != t->options.count || batch->height != t->options.height ||
-		batch->width != t->options.width)
-		return fa_fail(error, FA_INVALID, "the trainer was opened for batches of another size");
-	fa_cpu_use_threads(t->engine);
-	t->passes++;
-	t->ran_forward = false;
-	if (!t->packed)
-		FA_TRY(pack_weights(t, error));
-	for (int i = 0; i < t->plan.step_count; i++)
-		FA_TRY(step_forward(t, i, batch, error));
-	for (int i = 0; i < t->net.output_count; i++)
-	{
-		int op = t->net.outputs[i].op, holder = t->plan.holder[op];
-
-		if (outputs[i] != NULL)
-			fa_kernel_to_float(t->tensors[holder], outputs[i],
-							   fa_shape_count(&t->shapes[op]) * t->options.count,
-							   t->plan.types[holder]);
-	}
-	t->ran_forward = true;
-	return FA_OK;
-}
-
-/* ---- Backward -------------------------------------------------------------------- */
-
-/* Where a step writes the gradient of tensor `to`: beside it, when there is one to add to. */
-static void *
-gradient_target(const fa_trainer *t, int to)
-{
-	return t->written[to] ? t->spare : t->gradients[to];
-}
-
-static void
-gradient_done(fa_trainer *t, int to, const void *target)
-{
-	if (t->written[to])
-		fa_kernel_accumulate(target, t->gradients[to],
-							 fa_shape_count(&t->shapes[to]) * t->options.count, t->plan.types[to]);
-	t->written[to] = true;
-}
-
-/* The gradient of a tensor is that of its reader. */
-static void
-pass_on(fa_trainer *t, int to, const void *gradient, fa_act_type type)
-{
-	size_t count = fa_shape_count(&t->shapes[to]) * t->options.count;
-
-	if (type != t->plan.types[to]) /* a sum of both types: its own is fp32 */
-	{
-		void *target = gradient_target(t, to);
-
-		fa_kernel_from_float(gradient, target, count, t->plan.types[to]);
-		gradient_done(t, to, target);
-		return;
-	}
-	if (t->written[to])
-		fa_kernel_accumulate(gradient, t->gradients[to], count, t->plan.types[to]);
-	else if (t->gradients[to] != gradient)
-		memcpy(t->gradients[to], gradient, count * fa_act_size(t->plan.types[to]));
-	t->written[to] = true;
-}
-
-static fa_status
-convolution_backward(fa_trainer *t, int index, fa_error *error)
-{
-	const fa_step *step = &t->plan.steps[index];
-	layer *l = &t->layers[index];
-	int in = t->plan.holder[t->net.ops[step->op].input[0]];
-
-	if (t->trains[step->op])
-	{
-		FA_TRY(fa_conv_execute(&l->backward_weights, t->engine->stream, error));
-		FA_TRY(fa_reorder_execute(&l->unpack_gradient, t->engine->stream, l->packed_gradient,
-								  parameter(t, FA_STATE_GRADIENTS, step->op, 0), error));
-	}
-	if (t->needs[in])
-	{
-		void *target = gradient_target(t, in);
-
-		fa_conv_bind(&l->backward_data, target, l->packed_backward, NULL,
-					 t->gradients[step->result], t->scratchpad);
-		FA_TRY(fa_conv_execute(&l->backward_data, t->engine->stream, error));
-		gradient_done(t, in, target);
-	}
-	return FA_OK;
-}
-
-static void
-norm_backward(fa_trainer *t, int index, size_t rows)
-{
-	const fa_step *step = &t->plan.steps[index];
-	const fa_op *op = &t->net.ops[step->op];
-	const norm *n = &t->norms[index];
-	int in = t->plan.holder[op->input[0]];
-	float *d_weight = parameter(t, FA_STATE_GRADIENTS, step->op, 0);
-	float *d_bias = parameter(t, FA_STATE_GRADIENTS, step->op, 1);
-
-	fa_kernel_batch_norm_backward(
-		t->tensors[in], t->gradients[step->result], rows, op->channels, n->mean, n->inv_std,
-		parameter(t, FA_STATE_WEIGHTS, step->op, 0), parameter(t, FA_STATE_WEIGHTS, step->op, 1),
-		step->activation, is_frozen(t, step->op), d_weight, d_bias, t->plan.types[step->result]);
-	if (!t->trains[step->op])
-	{
-		memset(d_weight, 0, op->channels * sizeof(float));
-		memset(d_bias, 0, op->channels * sizeof(float));
-	}
-	if (t->needs[in])
-		pass_on(t, in, t->gradients[step->result], t->plan.types[step->result]);
-}
-
-static fa_status
-step_backward(fa_trainer *t, int index, fa_error *error)
-{
-	const fa_step *step = &t->plan.steps[index];
-	const fa_op *op = &t->net.ops[step->op];
-	const fa_shape *shape = &t->shapes[step->op];
-	int in = op->input[0] >= 0 ? t->plan.holder[op->input[0]] : -1;
-	void *gradient = t->gradients[step->result], *target;
-	fa_act_type type = t->plan.types[step->result];
-	int n = t->options.count;
-	size_t rows = (size_t) n * shape->height * shape->width, count = rows * shape->channels;
-	fa_pool_window window;
-
-	if (step->activation != FA_ACTIVATION_NONE && op->kind != FA_OP_BATCH_NORM)
-		fa_kernel_activation_backward(t->tensors[step->result], gradient, count, step->activation,
-									  type);
-	if (fa_is_convolution(op))
-		return convolution_backward(t, index, error);
-	if (op->kind == FA_OP_BATCH_NORM)
-		norm_backward(t, index, rows);
-	else if (op->kind == FA_OP_ADD)
-	{
-		for (int k = 0; k < 2; k++)
-			if (t->needs[t->plan.holder[op->input[k]]])
-				pass_on(t, t->plan.holder[op->input[k]], gradient, type);
-	}
-	else if (in >= 0 && t->needs[in])
-	{
-		const fa_shape *in_shape = &t->shapes[op->input[0]];
-
-		target = gradient_target(t, in);
-		switch (op->kind)
-		{
-			case FA_OP_MAX_POOL:
-				window = fa_step_window(&t->net, step, t->shapes, n);
-				fa_kernel_max_pool_backward(t->tensors[in], t->tensors[step->result], gradient,
-											target, &window, type);
-				gradient_done(t, in, target);
-				break;
-			case FA_OP_GLOBAL_AVERAGE_POOL:
-				fa_kernel_average_backward(gradient, target, n,
-										   (size_t) in_shape->height * in_shape->width,
-										   shape->channels, t->plan.types[in]);
-				gradient_done(t, in, target);
-				break;
-			case FA_OP_UPSAMPLE:
-				fa_kernel_upsample_backward(gradient, target, n, in_shape->height, in_shape->width,
-											shape->channels, type);
-				gradient_done(t, in, target);
-				break;
-			case FA_OP_DROPOUT:
-				fa_kernel_dropout(gradient, gradient, count, op->rate, dropout_key(t, step->op),
-								  type);
-				pass_on(t, in, gradient, type);
-				break;
-			default: /* an activation that nothing could join: done above */
-				pass_on(t, in, gradient, type);
-				break;
-		}
-	}
-	return FA_OK;
-}
-
-fa_status
-fa_cpu_backward(fa_trainer *t, const float *const *gradients, fa_error *error)
-{
-	if (!t->ran_forward)
-		return fa_fail(error, FA_INVALID, "backward needs a forward pass before it");
-	t->ran_forward = false;
-	fa_cpu_use_threads(t->engine);
-	memset(t->written, 0, t->net.op_count * sizeof(bool));
-	memset(t->states[FA_STATE_GRADIENTS], 0, t->block_count * sizeof(float));
-	for (int i = 0; i < t->net.output_count; i++)
-	{
-		int op = t->net.outputs[i].op, to = t->plan.holder[op];
-		void *target;
-
-		if (gradients[i] == NULL || !t->needs[to])
-			continue;
-		target = gradient_target(t, to);
-		fa_kernel_from_float(gradients[i], target,
-							 fa_shape_count(&t->shapes[op]) * t->options.count, t->plan.types[to]);
-		gradient_done(t, to, target);
-	}
-	for (int i = t->plan.step_count - 1; i >= 0; i--)
-		if (t->written[t->plan.steps[i].result])
-			FA_TRY(step_backward(t, i, error));
-	return FA_OK;
-}
-
 /* ---- Update ------------------------------------------------------------------------ */
+
+static void
+follow(float *average, const float *w, size_t count, float part)
+{
+#pragma omp parallel for simd schedule(static)
+	for (size_t i = 0; i < count; i++)
+		average[i] += part * (w[i] - average[i]);
+}
 
 fa_status
 fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_error *error)
@@ -712,7 +344,10 @@ fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_e
 	if (update->step < 1)
 		return fa_fail(error, FA_INVALID, "steps count from 1");
 	fa_cpu_use_threads(t->engine);
-	squares = fa_sum_of_squares(t->states[FA_STATE_GRADIENTS], t->block_count);
+	for (int i = 0; i < t->parameter_count; i++)
+		if (t->trains[t->parameters[i].op])
+			squares += fa_sum_of_squares(t->states[FA_STATE_GRADIENTS] + t->offsets[i],
+										 t->parameters[i].count);
 	norm = *gradient_norm = (float) sqrt(squares);
 	if (!(squares < INFINITY)) /* one bad batch must not end the training */
 		return FA_OK;
@@ -721,26 +356,21 @@ fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_e
 	for (int i = 0; i < t->parameter_count; i++)
 	{
 		const fa_parameter *p = &t->parameters[i];
-
 		size_t at = t->offsets[i];
+		float *w = t->states[FA_STATE_WEIGHTS] + at;
 
-		if (p->trainable && t->trains[p->op])
-			fa_optimize(update, update->learning_rate * t->rates[p->op], p->decay, scale,
-						t->states[FA_STATE_WEIGHTS] + at, t->states[FA_STATE_MOMENT1] + at,
-						t->states[FA_STATE_MOMENT2] + at, t->states[FA_STATE_GRADIENTS] + at,
-						p->count);
+		if (!t->trains[p->op]) /* nor does its average move */
+			continue;
+		if (p->trainable)
+			fa_optimize(update, update->learning_rate * t->rates[p->op], p->decay, scale, w,
+						t->states[FA_STATE_MOMENT1] + at, t->states[FA_STATE_MOMENT2] + at,
+						t->states[FA_STATE_GRADIENTS] + at, p->count);
+		if (update->ema_decay > 0)
+			follow(t->states[FA_STATE_AVERAGE] + at, w, p->count, 1.0f - update->ema_decay);
 	}
-	if (update->ema_decay > 0)
-	{
-		float *average = t->states[FA_STATE_AVERAGE];
-		const float *w = t->states[FA_STATE_WEIGHTS];
-		float part = 1.0f - update->ema_decay;
-
-#pragma omp parallel for simd schedule(static)
-		for (size_t i = 0; i < t->block_count; i++)
-			average[i] += part * (w[i] - average[i]);
-	}
-	t->packed = false;
+	for (int i = 0; i < t->plan.step_count; i++)
+		if (t->trains[t->plan.steps[i].op])
+			t->layers[i].packed = false;
 	return FA_OK;
 }
 
@@ -772,7 +402,8 @@ fa_cpu_write_state(fa_trainer *t, fa_trainer_state state, const fa_weights *weig
 		memcpy(t->states[state] + t->offsets[i], fa_weights_find(weights, p->name)->values,
 			   p->count * sizeof(float));
 	}
-	t->packed = false;
+	for (int i = 0; i < t->plan.step_count; i++)
+		t->layers[i].packed = false;
 	t->ran_forward = false;
 	return FA_OK;
 }

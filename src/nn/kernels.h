@@ -13,11 +13,15 @@
 
 #include "onednn.h"
 
+#define FA_MAX_CHANNELS                                                                            \
+	4096 /* of a batch norm in training, and of a scale: fa_plan_make checks                       \
+		  */
+
 /* A window's geometry, as in fa_op. */
 typedef struct fa_pool_window
 {
 	int n, in_h, in_w, out_h, out_w, channels;
-	int kernel, stride, pad_begin;
+	int kernel, stride, pad_top, pad_left;
 } fa_pool_window;
 
 static inline size_t
@@ -35,28 +39,44 @@ extern void fa_kernel_accumulate(const void *in, void *out, size_t count, fa_act
 extern void fa_kernel_input(const uint8_t *rgb, void *out, size_t pixels, bool bgr,
 							const float mean[3], const float scale[3], fa_act_type type);
 
-/* out = activation(in * a + b), a and b per channel; in place allowed */
-extern void fa_kernel_affine(const void *in, void *out, size_t rows, int channels, const float *a,
-							 const float *b, fa_activation activation, fa_act_type type);
+/*
+ * out = activation(in * a + b + added), a and b per channel, `added` of in's shape and type or
+ * NULL; in place allowed. Activations: none, ReLU, ReLU6.
+ */
+extern void fa_kernel_affine(const void *in, const void *added, void *out, size_t rows,
+							 int channels, const float *a, const float *b, fa_activation activation,
+							 fa_act_type type);
 /* mean and biased variance over the rows */
 extern void fa_kernel_statistics(const void *in, size_t rows, int channels, float *mean,
 								 float *variance, fa_act_type type);
 
 /*
  * Backward of y = activation((x - mean) * inv_std * weight + bias), activation
- * none, ReLU or ReLU6. dy becomes dx in place. frozen: mean and inv_std are
+ * none, ReLU or ReLU6. dx may be dy. frozen: mean and inv_std are
  * constants; else they came from x (Ioffe, Szegedy 2015).
  */
-extern void fa_kernel_batch_norm_backward(const void *x, void *dy, size_t rows, int channels,
-										  const float *mean, const float *inv_std,
+extern void fa_kernel_batch_norm_backward(const void *x, const void *dy, void *dx, size_t rows,
+										  int channels, const float *mean, const float *inv_std,
 										  const float *weight, const float *bias,
 										  fa_activation activation, bool frozen, float *d_weight,
 										  float *d_bias, fa_act_type type);
 
+/*
+ * out = activation(in * factors + added): in [n, area, channels], factors [n, channels] of a
+ * type of their own, `added` of in's shape and type or NULL; in place allowed.
+ */
+extern void fa_kernel_scale(const void *in, const void *factors, fa_act_type factors_type,
+							const void *added, void *out, int n, size_t area, int channels,
+							fa_activation activation, fa_act_type type);
+/* The factors' gradient: the sum of in * dy over each image. */
+extern void fa_kernel_scale_backward(const void *in, const void *dy, void *d_factors,
+									 fa_act_type factors_type, int n, size_t area, int channels,
+									 fa_act_type type);
+
 extern void fa_kernel_activation(const void *in, void *out, size_t count, fa_activation activation,
 								 fa_act_type type);
-/* dy becomes dx in place, from the activation's result y */
-extern void fa_kernel_activation_backward(const void *y, void *dy, size_t count,
+/* From the activation's result y; dx may be dy. */
+extern void fa_kernel_activation_backward(const void *y, const void *dy, void *dx, size_t count,
 										  fa_activation activation, fa_act_type type);
 
 /* padding never wins a maximum */

@@ -1,8 +1,8 @@
 /*
  * mobilenet_v1.c
- *		MobileNet v1 (Howard et al. 2017) with heads; see net.h.
+ *		MobileNet v1 (Howard et al. 2017) with heads; see networks.h.
  */
-#include "net.h"
+#include "networks.h"
 
 #include <stdio.h>
 
@@ -40,30 +40,17 @@ fa_net_mobilenet_v1(fa_net *net, const fa_head *heads, int head_count, int hidde
 
 	fa_net_begin(net, "mobilenet_v1");
 	op = fa_net_input(net, true, mean, scale);
-	op = fa_net_convolution(net, "conv1", op, 32, 3, 2, 0, 1, !batch_norm);
+	op = fa_net_convolution(net, "conv1", op, 32, 3, 2, FA_PAD_SAME, 0, !batch_norm);
 	op = activated(net, "conv1", op, batch_norm);
 	for (int i = 0; i < 13; i++)
 	{
 		snprintf(name, sizeof(name), "conv_dw_%d", i + 1);
-		op = fa_net_depthwise(net, name, op, 3, blocks[i].stride, blocks[i].stride == 2 ? 0 : 1, 1,
-							  !batch_norm);
+		op = fa_net_depthwise(net, name, op, 3, blocks[i].stride, FA_PAD_SAME, 0, !batch_norm);
 		op = activated(net, name, op, batch_norm);
 		snprintf(name, sizeof(name), "conv_pw_%d", i + 1);
 		op = fa_net_convolution(net, name, op, blocks[i].channels, 1, 1, 0, 0, !batch_norm);
 		op = activated(net, name, op, batch_norm);
 	}
 	op = fa_net_unary(net, FA_OP_GLOBAL_AVERAGE_POOL, "pool", op);
-	fa_net_output(net, "embedding", op);
-	if (head_count > 0 && dropout > 0)
-		op = fa_net_dropout(net, "dropout", op, dropout);
-	if (head_count > 0 && hidden > 0)
-	{
-		op = fa_net_dense(net, "hidden", op, hidden);
-		op = fa_net_unary(net, FA_OP_RELU, "hidden.relu", op);
-		if (dropout > 0)
-			op = fa_net_dropout(net, "hidden.dropout", op, dropout);
-	}
-	for (int i = 0; i < head_count; i++)
-		fa_net_output(net, heads[i].name, fa_net_dense(net, heads[i].name, op, heads[i].classes));
-	return fa_net_finish(net, error);
+	return fa_net_heads(net, op, heads, head_count, hidden, dropout, error);
 }

@@ -180,6 +180,16 @@ fa_net_sum(fa_net *net, const char *name, int left, int right)
 	return index;
 }
 
+int
+fa_net_scale(fa_net *net, const char *name, int input, int factors)
+{
+	int index = fa_net_sum(net, name, input, factors); /* two inputs, and input's channels */
+
+	if (index >= 0)
+		net->ops[index].kind = FA_OP_SCALE;
+	return index;
+}
+
 void
 fa_net_output(fa_net *net, const char *name, int op)
 {
@@ -219,6 +229,27 @@ fa_net_find_output(const fa_net *net, const char *name)
 	return -1;
 }
 
+int
+fa_op_padding(const fa_op *op, int size)
+{
+	int total;
+
+	if (op->pad_begin != FA_PAD_SAME)
+		return op->pad_begin;
+	total = (size + op->stride - 1) / op->stride * op->stride - op->stride + op->kernel - size;
+	return total > 0 ? total / 2 : 0;
+}
+
+/* Rows of a window's output for so many of the input; 0 where it does not fit. */
+static int
+window_size(const fa_op *op, int size)
+{
+	if (op->pad_begin == FA_PAD_SAME)
+		return (size + op->stride - 1) / op->stride;
+	size += op->pad_begin + op->pad_end - op->kernel;
+	return size < 0 ? 0 : size / op->stride + 1;
+}
+
 fa_status
 fa_net_shapes(const fa_net *net, int height, int width, fa_shape *shapes, fa_error *error)
 {
@@ -239,13 +270,11 @@ fa_net_shapes(const fa_net *net, int height, int width, fa_shape *shapes, fa_err
 			case FA_OP_CONVOLUTION:
 			case FA_OP_DEPTHWISE:
 			case FA_OP_MAX_POOL:
-				out->height = in.height + op->pad_begin + op->pad_end - op->kernel;
-				out->width = in.width + op->pad_begin + op->pad_end - op->kernel;
-				if (out->height < 0 || out->width < 0)
+				out->height = window_size(op, in.height);
+				out->width = window_size(op, in.width);
+				if (out->height == 0 || out->width == 0)
 					return fa_fail(error, FA_INVALID, "input of %d x %d is too small for \"%s\"",
 								   width, height, op->name);
-				out->height = out->height / op->stride + 1;
-				out->width = out->width / op->stride + 1;
 				break;
 			case FA_OP_GLOBAL_AVERAGE_POOL:
 				out->height = out->width = 1;
@@ -264,6 +293,12 @@ fa_net_shapes(const fa_net *net, int height, int width, fa_shape *shapes, fa_err
 					in.width != shapes[op->input[1]].width ||
 					in.channels != shapes[op->input[1]].channels)
 					return fa_fail(error, FA_INVALID, "the inputs of \"%s\" differ in shape",
+								   op->name);
+				break;
+			case FA_OP_SCALE:
+				if (shapes[op->input[1]].height != 1 || shapes[op->input[1]].width != 1 ||
+					in.channels != shapes[op->input[1]].channels)
+					return fa_fail(error, FA_INVALID, "\"%s\" needs one factor for each channel",
 								   op->name);
 				break;
 			default:

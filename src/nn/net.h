@@ -15,6 +15,13 @@
 #define FA_NAME_LENGTH 64 /* of an operation or a parameter, with the final NUL */
 #define FA_MAX_OUTPUTS 16
 
+/*
+ * As pad_begin: TensorFlow's SAME. The output has ceil(size / stride) rows and columns,
+ * and what padding that takes follows from the input's size, the odd one at the end;
+ * pad_end is unused.
+ */
+#define FA_PAD_SAME (-1)
+
 typedef enum fa_op_kind
 {
 	FA_OP_INPUT,       /* channels: 3 */
@@ -30,6 +37,7 @@ typedef enum fa_op_kind
 	FA_OP_DENSE,               /* [N, 1, 1, in] -> [N, 1, 1, out]; weight [out, in], bias [out] */
 	FA_OP_ADD,                 /* two inputs of one shape */
 	FA_OP_UPSAMPLE,            /* nearest neighbour, twice as high and wide */
+	FA_OP_SCALE, /* [N, H, W, C] times [N, 1, 1, C]: channels by factors of their own */
 } fa_op_kind;
 
 typedef struct fa_op
@@ -39,7 +47,7 @@ typedef struct fa_op
 	int input[2];              /* operations whose tensors it reads; -1: none */
 	int channels;              /* of its output */
 	int kernel, stride;        /* square windows */
-	int pad_begin, pad_end;    /* zeros above and left, below and right */
+	int pad_begin, pad_end;    /* zeros above and left, below and right; or see FA_PAD_SAME */
 	bool bias;                 /* convolution, depthwise, dense: has a bias parameter */
 	float epsilon;             /* batch norm */
 	float rate;                /* dropout: share of values set to zero */
@@ -67,13 +75,6 @@ typedef struct fa_shape
 	int height, width, channels;
 } fa_shape;
 
-/* A head: a dense layer on the shared hidden layer. */
-typedef struct fa_head
-{
-	char name[FA_NAME_LENGTH]; /* output name: "age", "gender", "race", "face" */
-	int classes;
-} fa_head;
-
 /*
  * Builders of lists: each appends one operation and returns its index, or -1
  * after a failure (every builder accepts -1 as input and passes it on).
@@ -92,6 +93,8 @@ extern int fa_net_max_pool(fa_net *net, const char *name, int input, int kernel,
 extern int fa_net_dropout(fa_net *net, const char *name, int input, float rate);
 extern int fa_net_dense(fa_net *net, const char *name, int input, int channels);
 extern int fa_net_sum(fa_net *net, const char *name, int left, int right);
+/* factors: a tensor of 1 x 1 pixels with as many channels as input's */
+extern int fa_net_scale(fa_net *net, const char *name, int input, int factors);
 extern void fa_net_output(fa_net *net, const char *name, int op);
 extern fa_status fa_net_finish(fa_net *net, fa_error *error);
 extern void fa_net_free(fa_net *net);
@@ -99,10 +102,13 @@ extern void fa_net_free(fa_net *net);
 /* Index of the output of that name, or -1. */
 extern int fa_net_find_output(const fa_net *net, const char *name);
 
+/* Rows of zeros above (columns left of) an input of so many rows (columns). */
+extern int fa_op_padding(const fa_op *op, int size);
+
 /*
  * The shape of every operation's tensor for an input of height x width;
  * shapes has op_count elements. FA_INVALID where a window does not fit or two
- * inputs of a sum differ.
+ * inputs of a sum or product do not go together.
  */
 extern fa_status fa_net_shapes(const fa_net *net, int height, int width, fa_shape *shapes,
 							   fa_error *error);
@@ -127,18 +133,7 @@ typedef struct fa_parameter
 extern fa_status fa_net_parameters(const fa_net *net, fa_parameter **parameters, int *count,
 								   fa_error *error);
 
-/* --- The networks ------------------------------------------------------------ */
-
-/*
- * MobileNet v1 (Howard et al. 2017), width 1, ReLU6, TensorFlow's SAME padding
- * (stride 2 pads right and bottom), BGR minus VGGFace2's mean; then one hidden
- * dense layer of `hidden` with ReLU and the heads' dense layers. Outputs:
- * "embedding" (1024, the global average pool) and one of logits per head.
- * batch_norm: convolutions without bias followed by batch norm, for training;
- * else with bias, batch norm folded. dropout: rate before hidden and heads.
- */
-extern fa_status fa_net_mobilenet_v1(fa_net *net, const fa_head *heads, int head_count, int hidden,
-									 bool batch_norm, float dropout, fa_error *error);
+/* --- The detector; the classifiers are in networks.h --------------------------- */
 
 /*
  * YuNet "n" (Wu, Peng, Yu 2023): anchor-free face detector, input sides

@@ -70,6 +70,16 @@ fa_layout_free(fa_layout *layout)
 }
 
 static dnnl_status_t
+append_sum(dnnl_post_ops_t ops)
+{
+#if DNNL_VERSION_MAJOR >= 3
+	return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
+#else
+	return dnnl_post_ops_append_sum(ops, 1.0f);
+#endif
+}
+
+static dnnl_status_t
 append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t algorithm, float alpha, float beta)
 {
 #if DNNL_VERSION_MAJOR >= 3
@@ -209,10 +219,11 @@ conv_layouts_init(conv_layouts *l, const fa_conv_spec *spec, fa_pass pass, const
 	memset(l, 0, sizeof(*l));
 	l->has_bias = spec->bias && pass != FA_PASS_BACKWARD_DATA;
 	l->strides[0] = l->strides[1] = spec->stride;
-	l->pad_begin[0] = l->pad_begin[1] = spec->pad_begin;
+	l->pad_begin[0] = spec->pad_top;
+	l->pad_begin[1] = spec->pad_left;
 	/* oneDNN wants the padding that makes the sizes agree, which may be negative */
-	l->pad_end[0] = (spec->out_h - 1) * spec->stride + spec->kernel - spec->in_h - spec->pad_begin;
-	l->pad_end[1] = (spec->out_w - 1) * spec->stride + spec->kernel - spec->in_w - spec->pad_begin;
+	l->pad_end[0] = (spec->out_h - 1) * spec->stride + spec->kernel - spec->in_h - spec->pad_top;
+	l->pad_end[1] = (spec->out_w - 1) * spec->stride + spec->kernel - spec->in_w - spec->pad_left;
 
 	status = layout_init(&l->source, 4, source, data_type(spec->source), dnnl_nhwc);
 	if (status == dnnl_success)
@@ -228,25 +239,36 @@ conv_layouts_init(conv_layouts *l, const fa_conv_spec *spec, fa_pass pass, const
 }
 
 static dnnl_status_t
-conv_attributes(dnnl_primitive_attr_t *attr, fa_activation activation)
+append_activation(dnnl_post_ops_t ops, fa_activation activation)
+{
+	switch (activation)
+	{
+		case FA_ACTIVATION_RELU:
+			return append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
+		case FA_ACTIVATION_RELU6:
+			return append_eltwise(ops, dnnl_eltwise_clip, 0.0f, 6.0f);
+		case FA_ACTIVATION_SIGMOID:
+			return append_eltwise(ops, dnnl_eltwise_logistic, 0.0f, 0.0f);
+		case FA_ACTIVATION_NONE:
+			break;
+	}
+	return dnnl_success;
+}
+
+static dnnl_status_t
+conv_attributes(dnnl_primitive_attr_t *attr, bool sum, fa_activation activation)
 {
 	dnnl_post_ops_t ops = NULL;
 	dnnl_status_t status = dnnl_primitive_attr_create(attr);
 
 	if (status == dnnl_success)
 		status = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
-	if (status != dnnl_success || activation == FA_ACTIVATION_NONE)
-		return status;
-	status = dnnl_post_ops_create(&ops);
 	if (status == dnnl_success)
-	{
-		if (activation == FA_ACTIVATION_RELU)
-			status = append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
-		else if (activation == FA_ACTIVATION_RELU6)
-			status = append_eltwise(ops, dnnl_eltwise_clip, 0.0f, 6.0f);
-		else
-			status = append_eltwise(ops, dnnl_eltwise_logistic, 0.0f, 0.0f);
-	}
+		status = dnnl_post_ops_create(&ops);
+	if (status == dnnl_success && sum)
+		status = append_sum(ops);
+	if (status == dnnl_success)
+		status = append_activation(ops, activation);
 	if (status == dnnl_success)
 		status = dnnl_primitive_attr_set_post_ops(*attr, ops);
 	if (ops != NULL)
@@ -275,7 +297,8 @@ fa_conv_create(fa_conv *conv, dnnl_engine_t engine, fa_pass pass, const fa_conv_
 	conv->pass = pass;
 	status = conv_layouts_init(&l, spec, pass, layout);
 	if (status == dnnl_success)
-		status = conv_attributes(&attr, backward ? FA_ACTIVATION_NONE : spec->activation);
+		status = conv_attributes(&attr, !backward && spec->sum,
+								 backward ? FA_ACTIVATION_NONE : spec->activation);
 	if (status == dnnl_success && backward)
 	{
 		/* the hint wants weights of the forward type, in whatever layout */

@@ -42,10 +42,12 @@ typedef enum fa_pass
 typedef struct fa_conv_spec
 {
 	int n, in_h, in_w, in_c, out_h, out_w, out_c;
-	int kernel, stride, pad_begin;
+	int kernel, stride, pad_top, pad_left;
 	bool depthwise, bias;
 	fa_act_type source, weights, destination;
-	fa_activation activation; /* applied to the result; forward passes only */
+	/* forward passes only: the result is added to what the destination holds, and then activated */
+	bool sum;
+	fa_activation activation;
 } fa_conv_spec;
 
 /* A layout of weights. */

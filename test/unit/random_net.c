@@ -13,7 +13,7 @@
 #include "pictures.h"
 #include "random_net.h"
 
-#define MAX_OPS 16
+#define MAX_OPS 24
 
 double
 random_between(uint64_t *seed, double low, double high)
@@ -35,6 +35,26 @@ begin_net(fa_net *net)
 
 	fa_net_begin(net, "test");
 	return fa_net_input(net, true, mean, scale);
+}
+
+/* Factors for each channel of a tensor: some layer's of as many channels, or made of the tensor. */
+static int
+factors(fa_net *net, const fa_shape *shapes, int input, uint64_t *seed)
+{
+	int count = net->op_count, start = random_below(seed, count), op;
+	char name[FA_NAME_LENGTH];
+
+	for (int i = 0; i < count; i++)
+	{
+		const fa_shape *s = &shapes[(start + i) % count];
+
+		if (s->height == 1 && s->width == 1 && s->channels == shapes[input].channels)
+			return (start + i) % count;
+	}
+	snprintf(name, sizeof(name), "op%d", count);
+	op = fa_net_unary(net, FA_OP_GLOBAL_AVERAGE_POOL, name, input);
+	snprintf(name, sizeof(name), "op%d", count + 1);
+	return fa_net_unary(net, FA_OP_SIGMOID, name, op);
 }
 
 /* Another operation with a tensor of the same shape, or the same one. */
@@ -60,11 +80,16 @@ random_op(fa_net *net, const fa_shape *shapes, int input, uint64_t *seed)
 	int kernel = kernels[random_below(seed, 6)], stride = 1 + random_below(seed, 2);
 	int begin = random_below(seed, kernel), end = random_below(seed, kernel);
 	bool bias = random_below(seed, 2) == 0, fits = smallest + begin + end >= kernel;
-	int channels = widths[random_below(seed, 8)];
+	int channels = widths[random_below(seed, 8)], op;
 	char name[FA_NAME_LENGTH];
 
+	if (random_below(seed, 4) == 0) /* SAME always fits */
+	{
+		begin = FA_PAD_SAME;
+		fits = true;
+	}
 	snprintf(name, sizeof(name), "op%d", net->op_count);
-	switch (random_below(seed, 12))
+	switch (random_below(seed, 15))
 	{
 		case 0:
 		case 1:
@@ -97,6 +122,24 @@ random_op(fa_net *net, const fa_shape *shapes, int input, uint64_t *seed)
 		case 10:
 			fa_net_dropout(net, name, input, 0);
 			break;
+		case 11:
+			op = factors(net, shapes, input, seed);
+			snprintf(name, sizeof(name), "op%d", net->op_count);
+			fa_net_scale(net, name, input, op);
+			break;
+		case 12:
+		case 13: /* as in a residual block: what one step may be made of */
+			op = fa_net_convolution(net, name, input, s->channels, 3, 1, 1, 1, bias);
+			if (random_below(seed, 2) == 0)
+			{
+				snprintf(name, sizeof(name), "op%d", net->op_count);
+				op = fa_net_batch_norm(net, name, op, 1e-2f);
+			}
+			snprintf(name, sizeof(name), "op%d", net->op_count);
+			op = fa_net_sum(net, name, op, mate(shapes, input + 1, input, seed));
+			snprintf(name, sizeof(name), "op%d", net->op_count);
+			fa_net_unary(net, FA_OP_RELU, name, op);
+			break;
 		default:
 			if (s->height == 1 && s->width == 1)
 				fa_net_dense(net, name, input, channels);
@@ -114,7 +157,7 @@ random_net(fa_net *net, uint64_t *seed, int height, int width)
 	int outputs;
 
 	fa_net_convolution(net, "first", begin_net(net), 8, 3, 1, 1, 1, true);
-	while (net->op_count < MAX_OPS - 1)
+	while (net->op_count < MAX_OPS - 8)
 	{
 		assert_int_equal(fa_net_shapes(net, height, width, shapes, &error), FA_OK);
 		/* mostly on from the last one, now and then from any */

@@ -18,6 +18,7 @@ typedef struct place
 	const fa_op *op;
 	int n;            /* images */
 	fa_shape in, out; /* in: of the first input */
+	int top, left;    /* rows and columns of padding before the image */
 	const double *x;  /* [n, in.height, in.width, in.channels] */
 	const double *x2; /* of the second input */
 	double *y;        /* [n, out.height, out.width, out.channels] */
@@ -153,15 +154,15 @@ convolution(const place *a)
 	{
 		double sum = op->bias ? a->p[1][o] : 0;
 
-		FOR_EACH_TAP(op, k, l)
-		{
-			int y = i * op->stride - op->pad_begin + k, x = j * op->stride - op->pad_begin + l;
+		for (int c = 0; c < a->in.channels; c++)
+			FOR_EACH_TAP(op, k, l)
+			{
+				int y = i * op->stride - a->top + k, x = j * op->stride - a->left + l;
 
-			if (inside(&a->in, y, x))
-				for (int c = 0; c < a->in.channels; c++)
+				if (inside(&a->in, y, x))
 					sum += a->x[at(&a->in, n, y, x, c)] *
 						   a->p[0][((o * a->in.channels + c) * op->kernel + k) * op->kernel + l];
-		}
+			}
 		a->y[at(&a->out, n, i, j, o)] = sum;
 	}
 }
@@ -180,7 +181,7 @@ convolution_backward(const place *a)
 			a->dp[1][o] += g;
 		FOR_EACH_TAP(op, k, l)
 		{
-			int y = i * op->stride - op->pad_begin + k, x = j * op->stride - op->pad_begin + l;
+			int y = i * op->stride - a->top + k, x = j * op->stride - a->left + l;
 
 			if (inside(&a->in, y, x))
 				for (int c = 0; c < a->in.channels; c++)
@@ -207,7 +208,7 @@ depthwise(const place *a)
 
 		FOR_EACH_TAP(op, k, l)
 		{
-			int y = i * op->stride - op->pad_begin + k, x = j * op->stride - op->pad_begin + l;
+			int y = i * op->stride - a->top + k, x = j * op->stride - a->left + l;
 
 			if (inside(&a->in, y, x))
 				sum +=
@@ -231,7 +232,7 @@ depthwise_backward(const place *a)
 			a->dp[1][c] += g;
 		FOR_EACH_TAP(op, k, l)
 		{
-			int y = i * op->stride - op->pad_begin + k, x = j * op->stride - op->pad_begin + l;
+			int y = i * op->stride - a->top + k, x = j * op->stride - a->left + l;
 			size_t w = (c * op->kernel + k) * op->kernel + l;
 
 			if (inside(&a->in, y, x))
@@ -400,7 +401,7 @@ maximum_of(const place *a, int n, int i, int j, int c)
 
 	FOR_EACH_TAP(op, k, l)
 	{
-		int y = i * op->stride - op->pad_begin + k, x = j * op->stride - op->pad_begin + l;
+		int y = i * op->stride - a->top + k, x = j * op->stride - a->left + l;
 		size_t here;
 
 		if (!inside(&a->in, y, x))
@@ -466,7 +467,42 @@ upsample_backward(const place *a)
 		a->dx[at(&a->in, n, i / 2, j / 2, c)] += a->dy[at(&a->out, n, i, j, c)];
 }
 
+/* ---- Channels by factors ------------------------------------------------------------------ */
+
+static void
+scale(const place *a)
+{
+	FOR_EACH_PIXEL(&a->out, a->n, n, i, j)
+	for (int c = 0; c < a->out.channels; c++)
+		a->y[at(&a->out, n, i, j, c)] =
+			a->x[at(&a->out, n, i, j, c)] * a->x2[n * a->out.channels + c];
+}
+
+static void
+scale_backward(const place *a)
+{
+	FOR_EACH_PIXEL(&a->out, a->n, n, i, j)
+	for (int c = 0; c < a->out.channels; c++)
+	{
+		size_t k = at(&a->out, n, i, j, c), f = (size_t) n * a->out.channels + c;
+
+		a->dx[k] += a->dy[k] * a->x2[f];
+		a->dx2[f] += a->dy[k] * a->x[k];
+	}
+}
+
 /* ---- The network -------------------------------------------------------------------------- */
+
+/* TensorFlow's SAME: as many pixels as the stride goes into them, and the odd one last. */
+static int
+padding(const fa_op *op, int in, int out)
+{
+	int needed = (out - 1) * op->stride + op->kernel - in;
+
+	if (op->pad_begin != FA_PAD_SAME)
+		return op->pad_begin;
+	return needed > 0 ? needed / 2 : 0;
+}
 
 static place
 place_of(reference *r, int index)
@@ -490,6 +526,8 @@ place_of(reference *r, int index)
 		a.in = r->shapes[left];
 		a.x = r->tensors[left];
 		a.dx = r->gradients[left];
+		a.top = padding(op, a.in.height, a.out.height);
+		a.left = padding(op, a.in.width, a.out.width);
 	}
 	if (right >= 0)
 	{
@@ -559,6 +597,9 @@ reference_forward(reference *r, const uint8_t *pixels)
 			case FA_OP_UPSAMPLE:
 				upsample(&a);
 				break;
+			case FA_OP_SCALE:
+				scale(&a);
+				break;
 		}
 	}
 }
@@ -607,6 +648,9 @@ reference_backward(reference *r, const float *const *gradients)
 				break;
 			case FA_OP_UPSAMPLE:
 				upsample_backward(&a);
+				break;
+			case FA_OP_SCALE:
+				scale_backward(&a);
 				break;
 		}
 	}

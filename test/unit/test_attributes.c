@@ -14,6 +14,8 @@
 
 #include "../../src/face/attributes.h"
 #include "../../src/face/pipeline.h"
+#include "../../src/nn/networks.h"
+#include "random_net.h"
 
 static void
 calibrated_is_softmax_of_scaled_logits(void **state)
@@ -122,6 +124,9 @@ static const struct
 	 "[{\"name\":\"age\",\"classes\":5,\"temperature\":1},"
 	 "{\"name\":\"age\",\"classes\":5,\"temperature\":1}]",
 	 "twice"},
+	{"heads", "[{\"name\":\"age\",\"labels\":[\"young\",\"old\"],\"temperature\":1}]", "years"},
+	{"heads", "[{\"name\":\"conv1\",\"classes\":5,\"temperature\":1}]", "conv1"},
+	{"heads", "[{\"name\":\"embedding\",\"classes\":5,\"temperature\":1}]", "embedding"},
 	{"heads", "[{\"name\":\"face\",\"classes\":3,\"temperature\":1}]", "face"},
 	{"template", "0.3,0.3", "template"},
 	{"template", "0.3,0.3,0.7,0.3,0.5,nan,0.33,0.68,0.67,0.68", "template"},
@@ -190,6 +195,64 @@ bad_metadata_are_named(void **state)
 	fa_cpu_engine.close(engine);
 }
 
+/* One head only, of FairFace's labels, on each network at a size of its own. */
+static void
+one_head_of_any_labels(void **state)
+{
+	static const char *const networks[] = {"mobilenet_v1", "resnet50", "senet50", "vgg16"};
+	static const char *const races[] = {"White",  "Black",           "Indian",        "East Asian",
+										"Latino", "Southeast Asian", "Middle Eastern"};
+	static const fa_head head = {"race", 7};
+	char path[] = "/tmp/faceattr-test-XXXXXX";
+	fa_engine *engine;
+	fa_error error;
+
+	(void) state;
+	close(mkstemp(path));
+	assert_int_equal(fa_cpu_engine.open(1, &engine, &error), FA_OK);
+	for (int i = 0; i < 4; i++)
+	{
+		float logits[7] = {0, 1, 0, 0, 0, 9, 0}, probability = 0;
+		fa_attribute_model model;
+		fa_weights weights;
+		fa_face face = {.age = 0};
+		fa_net net;
+
+		assert_int_equal(fa_net_by_name(networks[i], &net, &head, 1, 0, false, 0, &error), FA_OK);
+		weights = random_weights(&net, 1);
+		for (size_t k = 0; k < sizeof(good) / sizeof(good[0]); k++)
+			assert_int_equal(fa_weights_set(&weights, good[k][0], good[k][1], &error), FA_OK);
+		assert_int_equal(fa_weights_set(&weights, "network", networks[i], &error), FA_OK);
+		assert_int_equal(fa_weights_set(&weights, "input", "72x60", &error), FA_OK);
+		assert_int_equal(fa_weights_set(&weights, "hidden", "0", &error), FA_OK);
+		assert_int_equal(fa_weights_set(&weights, "heads",
+										"[{\"name\":\"race\",\"labels\":[\"White\",\"Black\","
+										"\"Indian\",\"East Asian\",\"Latino\",\"Southeast Asian\","
+										"\"Middle Eastern\"],\"temperature\":1}]",
+										&error),
+						 FA_OK);
+		assert_int_equal(fa_weights_write(&weights, path, FA_F16, &error), FA_OK);
+		if (fa_attribute_model_open(&fa_cpu_engine, engine, FA_PRECISION_FP32, path, &model,
+									&error) != FA_OK)
+			fail_msg("%s: %s", error.message, error.detail);
+		assert_int_equal(model.height, 72);
+		assert_int_equal(model.width, 60);
+		assert_int_equal(model.head_count, 1);
+		assert_int_equal(model.embedding_size, net.ops[net.outputs[0].op].channels);
+		for (int k = 0; k < 7; k++)
+			assert_string_equal(model.heads[0].labels[k], races[k]);
+		fa_set_attributes(&model, (float *[]){logits}, &face, &probability);
+		assert_true(face.classified && face.has_race && !face.has_age && !face.has_gender);
+		assert_string_equal(model.heads[0].labels[face.race], "Southeast Asian");
+		assert_float_equal(probability, 1, 0); /* no head to say that it is no face */
+		fa_attribute_model_close(&fa_cpu_engine, &model);
+		fa_weights_free(&weights);
+		fa_net_free(&net);
+	}
+	fa_cpu_engine.close(engine);
+	unlink(path);
+}
+
 int
 main(void)
 {
@@ -199,6 +262,7 @@ main(void)
 		cmocka_unit_test(verification_spares_what_looks_like_a_face),
 		cmocka_unit_test(options_out_of_range),
 		cmocka_unit_test(bad_metadata_are_named),
+		cmocka_unit_test(one_head_of_any_labels),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "../../src/nn/engine.h"
@@ -252,6 +253,57 @@ sums_and_upsampling(void **state)
 	check_network(&net, FA_BATCH_NORM_TRAINING, 0);
 }
 
+/*
+ * What ResNet and SE-ResNet are made of: SAME padding, pooling, a block whose shortcut is a
+ * convolution, one with none, squeeze and excitation in both or not.
+ */
+static void
+residual_blocks(void **state)
+{
+	(void) state;
+	for (int excited = 0; excited < 2; excited++)
+	{
+		fa_net net;
+		int op;
+
+		fa_net_begin(&net, "test");
+		op = fa_net_convolution(&net, "first", fa_net_input(&net, true, mean, scale), 16, 7, 2,
+								FA_PAD_SAME, 0, false);
+		op = fa_net_unary(&net, FA_OP_RELU, "first.relu",
+						  fa_net_batch_norm(&net, "first.bn", op, 1e-3f));
+		op = fa_net_max_pool(&net, "pool", op, 3, 2, 0, 0);
+		for (int i = 0; i < 2; i++)
+		{
+			char name[6][FA_NAME_LENGTH];
+			int shortcut = op, factors;
+
+			for (int k = 0; k < 6; k++)
+				snprintf(name[k], FA_NAME_LENGTH, "block%d.%d", i, k);
+			if (i == 0)
+				shortcut = fa_net_batch_norm(
+					&net, "proj.bn",
+					fa_net_convolution(&net, "proj", op, 16, 1, 2, FA_PAD_SAME, 0, false), 1e-3f);
+			op =
+				fa_net_convolution(&net, name[0], op, 16, 1, i == 0 ? 2 : 1, FA_PAD_SAME, 0, false);
+			op = fa_net_batch_norm(&net, name[1], op, 1e-3f);
+			if (excited)
+			{
+				factors = fa_net_unary(&net, FA_OP_GLOBAL_AVERAGE_POOL, name[2], op);
+				factors = fa_net_convolution(&net, name[3], factors, 16, 1, 1, 0, 0, true);
+				factors = fa_net_unary(&net, FA_OP_SIGMOID, name[4], factors);
+				op = fa_net_scale(&net, name[5], op, factors);
+			}
+			snprintf(name[0], FA_NAME_LENGTH, "sum%d", i);
+			op = fa_net_sum(&net, name[0], op, shortcut);
+			snprintf(name[0], FA_NAME_LENGTH, "relu%d", i);
+			op = fa_net_unary(&net, FA_OP_RELU, name[0], op);
+		}
+		op = fa_net_unary(&net, FA_OP_GLOBAL_AVERAGE_POOL, "average", op);
+		fa_net_output(&net, "out", fa_net_dense(&net, "dense", op, 3));
+		check_network(&net, FA_BATCH_NORM_FROZEN, 0.15);
+	}
+}
+
 /* Which of two classes is brighter: a few dozen steps must find out. */
 static void
 training_lowers_the_loss(void **state)
@@ -326,6 +378,7 @@ main(void)
 		cmocka_unit_test(activations),
 		cmocka_unit_test(pools_and_dense_layers),
 		cmocka_unit_test(sums_and_upsampling),
+		cmocka_unit_test(residual_blocks),
 		cmocka_unit_test(training_lowers_the_loss),
 	};
 

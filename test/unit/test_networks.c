@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "../../src/nn/engine.h"
+#include "../../src/nn/networks.h"
 #include "pretrained.h"
 
 static uint8_t *

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../../src/nn/networks.h"
 #include "pretrained.h"
 #include "random_net.h"
 #include "reference.h"
