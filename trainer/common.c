@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <libgen.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,35 +113,34 @@ const struct argp fa_common_argp = {options, parse, NULL, NULL, NULL, NULL, NULL
 #define FA_SHARE_DIR ""
 #endif
 
-/* --weights, or the environment's, or the source tree's, or where `make install` put them. */
-static void
-weights_directory(const fa_common *common, char *directory, size_t size)
+void
+fa_weights_directory(const char *given, char *directory)
 {
 	static const char *const places[] = {"../weights", FA_SHARE_DIR};
-	const char *given = common->weights != NULL ? common->weights : getenv("FACEATTR_WEIGHTS");
-	char self[PATH_MAX] = {0};
+	char self[FA_PATH_LENGTH / 2] = {0};
 
+	given = given != NULL ? given : getenv("FACEATTR_WEIGHTS");
 	if (given == NULL && readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
 	{
 		const char *home = dirname(self);
 
 		for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
 		{
-			snprintf(directory, size, "%s/%s", home, places[i]);
+			snprintf(directory, FA_PATH_LENGTH, "%s/%s", home, places[i]);
 			if (access(directory, R_OK) == 0)
 				return;
 		}
 	}
-	snprintf(directory, size, "%s", given != NULL ? given : "weights");
+	snprintf(directory, FA_PATH_LENGTH, "%s", given != NULL ? given : "weights");
 }
 
 fa_status
 fa_common_open(const fa_common *common, fa_pipeline **pipeline, fa_face_options *face,
 			   fa_error *error)
 {
-	char directory[PATH_MAX], model[PATH_MAX + 32];
+	char directory[FA_PATH_LENGTH], model[FA_PATH_LENGTH + 32];
 
-	weights_directory(common, directory, sizeof(directory));
+	fa_weights_directory(common->weights, directory);
 	snprintf(model, sizeof(model), "%s/default.safetensors", directory);
 	FA_TRY(fa_pipeline_open(&fa_cpu_engine, common->threads, common->precision, directory,
 							common->detector_only   ? NULL

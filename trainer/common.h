@@ -26,6 +26,13 @@ typedef struct fa_common
 /* A child for argp: --weights, --model, --threads, --precision, --detect-size, --min-score ... */
 extern const struct argp fa_common_argp;
 
+/*
+ * Where the shipped weights are: `given`, or else the environment's FACEATTR_WEIGHTS, or the source
+ * tree's, or where `make install` put them. directory has FA_PATH_LENGTH bytes.
+ */
+#define FA_PATH_LENGTH 4096
+extern void fa_weights_directory(const char *given, char *directory);
+
 extern fa_status fa_common_open(const fa_common *common, fa_pipeline **pipeline,
 								fa_face_options *options, fa_error *error);
 /* The whole of a file; *bytes is malloc'ed. */

@@ -191,6 +191,17 @@ to_json(const fa_figures *f)
 	return json;
 }
 
+fa_status
+fa_figures_total(const fa_judgement *judgements, int count, uint64_t seed, json_t **json,
+				 fa_error *error)
+{
+	fa_figures f;
+
+	FA_TRY(fa_figures_compute(judgements, count, (fa_group){-1, -1, -1}, seed, &f, NULL, error));
+	*json = to_json(&f);
+	return FA_OK;
+}
+
 typedef struct cells
 {
 	const fa_label_sets *sets;

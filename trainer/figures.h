@@ -8,6 +8,10 @@
 #include "../src/face/statistics.h"
 #include "label_reader.h"
 
+/* Of all together, with the names and units of fa_figures_to_json's; *json is the caller's. */
+extern fa_status fa_figures_total(const fa_judgement *judgements, int count, uint64_t seed,
+								  json_t **json, fa_error *error);
+
 /*
  * In total, by race, by gender, by decade of age, and (JSON: "groups") by all three, where there
  * are any. bad: images that could not be decoded, which count nowhere. Shares are printed in per

@@ -5,6 +5,7 @@
 #include "heads.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 fa_head fa_heads[FA_HEADS] = {{"age", FA_AGE_CLASSES}, {"gender", 2}, {"race", 5}, {"face", 2}};
 
@@ -73,4 +74,44 @@ fa_heads_read(const fa_weights *weights, fa_error *error)
 	status = fa_heads_set(&given, error);
 	fa_label_sets_free(&given);
 	return status;
+}
+
+/* The labels of a model's head; NULL where the metadata name none. Borrowed from *root. */
+static const json_t *
+labels_of(const fa_weights *weights, const char *name, json_t **root)
+{
+	const char *text = fa_weights_get(weights, "heads");
+
+	*root = text == NULL ? NULL : json_loads(text, 0, NULL);
+	for (size_t i = 0; i < json_array_size(*root); i++)
+	{
+		const json_t *head = json_array_get(*root, i);
+		const char *its = json_string_value(json_object_get(head, "name"));
+
+		if (its != NULL && strcmp(its, name) == 0)
+			return json_object_get(head, "labels");
+	}
+	json_decref(*root);
+	text = fa_weights_get(weights, "labels");
+	*root = text == NULL ? NULL : json_loads(text, 0, NULL);
+	return json_object_get(*root, name);
+}
+
+bool
+fa_heads_agree(const fa_weights *weights, int head)
+{
+	const char *const *names = fa_head_labels[head];
+	json_t *root;
+	const json_t *labels = labels_of(weights, fa_heads[head].name, &root);
+	bool agree = labels == NULL || names == NULL ||
+				 json_array_size(labels) == (size_t) fa_heads[head].classes;
+
+	for (size_t i = 0; agree && names != NULL && i < json_array_size(labels); i++)
+	{
+		const char *name = json_string_value(json_array_get(labels, i));
+
+		agree = name != NULL && strcmp(name, names[i]) == 0;
+	}
+	json_decref(root);
+	return agree;
 }

@@ -36,5 +36,7 @@ extern const fa_label_sets *fa_heads_sets(void);
 /* The sets to and from a training's weights (metadata "labels"); weights without: UTKFace's. */
 extern fa_status fa_heads_write(fa_weights *weights, fa_error *error);
 extern fa_status fa_heads_read(const fa_weights *weights, fa_error *error);
+/* Do a model's or a training's weights say the same of a head's classes as the sets do? */
+extern bool fa_heads_agree(const fa_weights *weights, int head);
 
 #endif

@@ -5,6 +5,7 @@
 #include "initial.h"
 
 #include "../src/nn/networks.h"
+#include "heads.h"
 #include "restore.h"
 
 #include <math.h>
@@ -50,6 +51,16 @@ is_head(const fa_net *net, int op)
 	return op > net->outputs[fa_net_find_output(net, "embedding")].op;
 }
 
+/* Of a head, and the labels that it learnt are not those that it is to learn. */
+static bool
+is_of_other_labels(const fa_weights *heads, const fa_net *net, int op)
+{
+	for (int h = 0; h < FA_HEADS; h++)
+		if (strcmp(net->ops[op].name, fa_heads[h].name) == 0)
+			return !fa_heads_agree(heads, h);
+	return false;
+}
+
 /* The backbone of `backbone`, the heads of `heads`, what fits of them; the rest at random. */
 static fa_status
 complete(const fa_net *net, const fa_weights *backbone, const fa_weights *heads, uint64_t seed,
@@ -64,13 +75,14 @@ complete(const fa_net *net, const fa_weights *backbone, const fa_weights *heads,
 	for (int i = 0; i < count && status == FA_OK; i++)
 	{
 		const fa_parameter *p = &parameters[i];
-		const fa_tensor *from = fa_weights_find(is_head(net, p->op) ? heads : backbone, p->name);
+		bool from_heads = is_head(net, p->op);
+		const fa_tensor *from = fa_weights_find(from_heads ? heads : backbone, p->name);
 		fa_tensor *tensor;
 
 		status = fa_weights_add(weights, p->name, p->rank, p->shape, &tensor, error);
 		if (status != FA_OK)
 			break;
-		if (fits(from, p))
+		if (fits(from, p) && !(from_heads && is_of_other_labels(heads, net, p->op)))
 			memcpy(tensor->values, from->values, p->count * sizeof(float));
 		else
 			init_parameter(tensor, net, p, seed);

@@ -1,7 +1,8 @@
 /*
  * publish.c
- *		`faceattr publish`. The server decides: what a user may do is the table's rights, and whether
- *a file is a model is found out there, completely, on the way in.
+ *		`faceattr publish`, and what the end of a training shares with it; see publish.h. The
+ *		server decides: what a user may do is the table's rights, and whether a file is a
+ *		model is found out there, completely, on the way in.
  */
 #include "publish.h"
 
@@ -11,12 +12,14 @@
 #include <errno.h>
 #include <jansson.h>
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define LARGEST ((size_t) 1000 << 20) /* a bytea has less than 1 GB */
-#define CONNECT_TIMEOUT "15"          /* seconds, where the connection string names none */
+#define SET_APPLICATION "SELECT pg_catalog.set_config('application_name', $1, false)"
+#define CONNECT_TIMEOUT "15" /* seconds, where the connection string names none */
 
 /* ---- The connection ---------------------------------------------------------------- */
 
@@ -66,12 +69,12 @@ pin_search_path(PGconn *connection, fa_error *error)
 }
 
 static fa_status
-connect_to(const char *dsn, PGconn **connection, fa_error *error)
+connect_to(const char *dsn, const char *application, PGconn **connection, fa_error *error)
 {
 	/* what comes later overrides what comes earlier */
 	static const char *const keywords[] = {"connect_timeout", "dbname", "fallback_application_name",
 										   NULL};
-	const char *const values[] = {CONNECT_TIMEOUT, dsn, "faceattr", NULL};
+	const char *const values[] = {CONNECT_TIMEOUT, dsn, application, NULL};
 	fa_status status;
 
 	*connection = PQconnectdbParams(keywords, values, 1);
@@ -90,17 +93,6 @@ connect_to(const char *dsn, PGconn **connection, fa_error *error)
 		*connection = NULL;
 	}
 	return status;
-}
-
-static void
-show(PGconn *connection, const char *name, const char *text)
-{
-	char application[256];
-	const char *values[] = {application};
-
-	snprintf(application, sizeof(application), "faceattr %s: %s", name, text);
-	PQclear(PQexecParams(connection, "SELECT set_config('application_name', $1, false)", 1, NULL,
-						 values, NULL, NULL, 0));
 }
 
 /*
@@ -171,7 +163,18 @@ check_rights(PGconn *connection, const char *name, char **schema, fa_error *erro
 	return status;
 }
 
-/* ---- publish.h ----------------------------------------------------------------------- */
+/* ---- Publishing ---------------------------------------------------------------------- */
+
+static void
+show_publishing(PGconn *connection, const char *name, size_t length)
+{
+	char application[256];
+	const char *values[] = {application};
+
+	snprintf(application, sizeof(application), "faceattr %s: publishing %.1f MB", name,
+			 (double) length / (1 << 20));
+	PQclear(PQexecParams(connection, SET_APPLICATION, 1, NULL, values, NULL, NULL, 0));
+}
 
 /* The statement is a transaction: there is nothing else in it. */
 static fa_status
@@ -203,10 +206,10 @@ fa_publish(const fa_publish_options *options, fa_error *error)
 	PGconn *connection;
 	uint8_t *bytes = NULL;
 	size_t length = 0;
-	char *schema = NULL, text[64];
+	char *schema = NULL;
 	fa_status status;
 
-	FA_TRY(connect_to(options->dsn, &connection, error));
+	FA_TRY(connect_to(options->dsn, "faceattr", &connection, error));
 	status = check_rights(connection, options->name, &schema, error);
 	if (status == FA_OK)
 		status = fa_read_file(options->path, &bytes, &length, error);
@@ -215,14 +218,200 @@ fa_publish(const fa_publish_options *options, fa_error *error)
 						 options->path, LARGEST >> 20);
 	if (status == FA_OK)
 	{
-		snprintf(text, sizeof(text), "publishing %.1f MB", (double) length / (1 << 20));
-		show(connection, options->name, text);
+		show_publishing(connection, options->name, length);
 		status = send_model(connection, schema, options, bytes, length, error);
 	}
 	free(bytes);
 	free(schema);
 	PQfinish(connection);
 	return status;
+}
+
+/* ---- As a command ----------------------------------------------------------------------- */
+
+/* One argument, for a shell. */
+static void
+print_quoted(const char *text, FILE *to)
+{
+	fputc('\'', to);
+	for (; *text != '\0'; text++)
+		if (*text == '\'')
+			fputs("'\\''", to);
+		else
+			fputc(*text, to);
+	fputc('\'', to);
+}
+
+/* The connection string less its passwords, quoted as libpq has it and then for a shell. */
+static void
+print_dsn(const char *dsn, FILE *to)
+{
+	PQconninfoOption *all = PQconninfoParse(dsn, NULL);
+	const char *space = "";
+
+	fputc('\'', to);
+	for (const PQconninfoOption *o = all; o != NULL && o->keyword != NULL; o++)
+	{
+		if (o->val == NULL || o->dispchar[0] == '*')
+			continue;
+		fprintf(to, "%s%s='\\''", space, o->keyword);
+		for (const char *c = o->val; *c != '\0'; c++)
+			if (*c == '\'')
+				fputs("\\'\\''", to);
+			else
+				fprintf(to, "%s%c", *c == '\\' ? "\\" : "", *c);
+		fputs("'\\''", to);
+		space = " ";
+	}
+	fputc('\'', to);
+	PQconninfoFree(all);
+}
+
+void
+fa_publish_command(const fa_publish_options *o, const char *metrics, const char *hyper_parameters,
+				   FILE *to)
+{
+	fputs("faceattr publish ", to);
+	print_quoted(o->path, to);
+	fputs(" --dsn ", to);
+	print_dsn(o->dsn, to);
+	fputs(" --name ", to);
+	print_quoted(o->name, to);
+	fputs(" --metrics-file ", to);
+	print_quoted(metrics, to);
+	fputs(" --hyper-parameters-file ", to);
+	print_quoted(hyper_parameters, to);
+	if (o->query != NULL)
+	{
+		fputs(" --query ", to);
+		print_quoted(o->query, to);
+	}
+	fprintf(to, " --rows %lld\n", (long long) o->row_count);
+}
+
+/* ---- Progress ------------------------------------------------------------------------- */
+
+#define SHOW_EVERY 1       /* seconds */
+#define RECONNECT_EVERY 60 /* seconds */
+
+/* The connection of a training that runs. Nothing here waits for the server but the opening. */
+struct fa_publisher
+{
+	PGconn *connection;
+	bool connecting;                   /* again, after it was lost */
+	PostgresPollingStatusType polling; /* what for */
+	double shown, tried;               /* fa_seconds() when */
+};
+
+/*
+ * The whole publication with another model's bytes, taken back: the server knows best what it
+ * would refuse.
+ */
+static fa_status
+rehearse(PGconn *connection, const char *name, const char *model, fa_error *error)
+{
+	fa_publish_options o = {.name = name, .row_count = -1};
+	uint8_t *bytes = NULL;
+	size_t length = 0;
+	char *schema = NULL;
+	fa_status status;
+
+	FA_TRY(check_rights(connection, name, &schema, error));
+	status = fa_read_file(model, &bytes, &length, error);
+	if (status == FA_OK)
+	{
+		PQclear(PQexec(connection, "BEGIN"));
+		status = send_model(connection, schema, &o, bytes, length, error);
+		PQclear(PQexec(connection, "ROLLBACK"));
+	}
+	free(bytes);
+	free(schema);
+	return status;
+}
+
+fa_status
+fa_publisher_open(const char *dsn, const char *name, const char *model, fa_publisher **publisher,
+				  fa_error *error)
+{
+	fa_publisher *p = calloc(1, sizeof(fa_publisher));
+	fa_status status;
+
+	*publisher = NULL;
+	if (p == NULL)
+		return fa_no_memory(error, sizeof(fa_publisher));
+	status = connect_to(dsn, "faceattr train", &p->connection, error);
+	if (status == FA_OK)
+		status = rehearse(p->connection, name, model, error);
+	if (status != FA_OK)
+	{
+		fa_publisher_close(p);
+		return status;
+	}
+	*publisher = p;
+	return FA_OK;
+}
+
+static void
+reconnect(fa_publisher *p, double now)
+{
+	if (!p->connecting || now - p->tried >= RECONNECT_EVERY)
+	{
+		if (p->tried > 0 && now - p->tried < RECONNECT_EVERY)
+			return;
+		p->tried = now;
+		p->connecting = PQresetStart(p->connection);
+		p->polling = PGRES_POLLING_WRITING;
+		return;
+	}
+	struct pollfd socket = {PQsocket(p->connection),
+							p->polling == PGRES_POLLING_READING ? POLLIN : POLLOUT, 0};
+
+	if (poll(&socket, 1, 0) > 0)
+		p->polling = PQresetPoll(p->connection);
+	p->connecting = p->polling != PGRES_POLLING_OK && p->polling != PGRES_POLLING_FAILED;
+}
+
+/* Has the server answered all that it was sent? */
+static bool
+is_idle(PGconn *connection)
+{
+	PGresult *result;
+
+	if (!PQconsumeInput(connection) || PQflush(connection) != 0)
+		return false;
+	while (!PQisBusy(connection))
+	{
+		result = PQgetResult(connection);
+		if (result == NULL)
+			return true;
+		PQclear(result);
+	}
+	return false;
+}
+
+void
+fa_publisher_show(fa_publisher *p, const char *text)
+{
+	const char *values[] = {text};
+	double now = fa_seconds();
+
+	if (p == NULL || now - p->shown < SHOW_EVERY)
+		return;
+	p->shown = now;
+	if (p->connecting || PQstatus(p->connection) != CONNECTION_OK)
+		reconnect(p, now);
+	else if (PQsetnonblocking(p->connection, 1) == 0 && is_idle(p->connection) &&
+			 PQsendQueryParams(p->connection, SET_APPLICATION, 1, NULL, values, NULL, NULL, 0))
+		PQflush(p->connection);
+}
+
+void
+fa_publisher_close(fa_publisher *publisher)
+{
+	if (publisher == NULL)
+		return;
+	PQfinish(publisher->connection);
+	free(publisher);
 }
 
 /* ---- The subcommand --------------------------------------------------------------------- */

@@ -12,13 +12,15 @@
  */
 #include "trainer.h"
 
-#include "balance.h"
 #include "checkpoint.h"
 #include "common.h"
+#include "finish.h"
+#include "head_labels.h"
 #include "initial.h"
 #include "mixup.h"
 #include "parts.h"
 #include "persons.h"
+#include "publish.h"
 #include "report.h"
 #include "source.h"
 #include "train_options.h"
@@ -38,7 +40,10 @@
 typedef struct training
 {
 	fa_train_options o;
-	json_t *record; /* of the options */
+	json_t *record; /* of the options, and what is inherited */
+	json_t *inherited;
+	bool trained[FA_HEADS];
+	fa_publisher *publisher; /* NULL: the model is not to be published */
 	const fa_engine_interface *interface;
 	fa_engine *engine;
 	fa_net net;
@@ -63,13 +68,12 @@ typedef struct training
 	fa_watch watch;
 } training;
 
-/* A file of the output folder, whose name's length was checked; path has PATH_LENGTH bytes. */
-#define PATH_LENGTH 4096
+/* A file of the output folder, whose name's length was checked; path has FA_PATH_LENGTH bytes. */
 
 static const char *
 output_path(const training *t, const char *name, char *path)
 {
-	snprintf(path, PATH_LENGTH, "%s/%s", t->o.output, name);
+	snprintf(path, FA_PATH_LENGTH, "%s/%s", t->o.output, name);
 	return path;
 }
 
@@ -279,6 +283,20 @@ step(training *t, fa_step_news *news, fa_error *error)
 	return FA_OK;
 }
 
+static void
+show_progress(training *t, const fa_step_news *news)
+{
+	char text[64], of[32] = "";
+
+	if (t->publisher == NULL)
+		return;
+	if (t->o.minutes == 0)
+		snprintf(of, sizeof(of), "/%d", t->o.head_epochs + t->o.epochs);
+	snprintf(text, sizeof(text), "faceattr train: epoch %d%s, loss %.3f", (int) ceil(news->epoch),
+			 of, news->total);
+	fa_publisher_show(t->publisher, text);
+}
+
 static fa_status
 timed_step(training *t, fa_error *error)
 {
@@ -297,6 +315,7 @@ timed_step(training *t, fa_error *error)
 	else if (t->watch.speed > 0)
 		news.left = (t->o.head_epochs + t->o.epochs - news.epoch) *
 					(double) fa_loader_steps(&t->loading) * t->o.batch / t->watch.speed;
+	show_progress(t, &news);
 	return fa_watch_step(&t->watch, &news, error);
 }
 
@@ -307,7 +326,7 @@ static void
 remove_bests(const training *t, const char *kept)
 {
 	DIR *folder = opendir(t->o.output);
-	char path[PATH_LENGTH];
+	char path[FA_PATH_LENGTH];
 
 	for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
 		if (fnmatch("best-step*.safetensors", entry->d_name, 0) == 0 &&
@@ -324,16 +343,10 @@ keep_best(const training *t, const fa_epoch *e, fa_weights *weights, fa_error *e
 	static const char *const formats[FA_TALLIES] = {"-age%.2f", "-gender%.1f", "-race%.1f", NULL,
 													"-person%.2f"};
 	const double *score = e->validation.means.score;
-	char path[PATH_LENGTH], name[128], text[64];
+	char path[FA_PATH_LENGTH], name[128];
 	size_t length;
 
-	snprintf(text, sizeof(text), "%d", t->o.hidden);
-	if (t->o.task != FA_TASK_EMBED)
-		FA_TRY(fa_weights_set(weights, "hidden", text, error));
-	snprintf(text, sizeof(text), "%dx%d", t->o.size, t->o.size);
-	FA_TRY(fa_weights_set(weights, "input", text, error));
-	FA_TRY(fa_weights_set(weights, "network", t->o.network, error));
-	FA_TRY(fa_heads_write(weights, error));
+	FA_TRY(fa_describe_training(&t->o, t->inherited, t->trained, weights, error));
 	length = (size_t) snprintf(name, sizeof(name), "best-step%06lld", (long long) e->step);
 	for (int h = 0; h < FA_TALLIES; h++)
 		if (formats[h] != NULL && isfinite(score[h]))
@@ -348,7 +361,7 @@ static fa_status
 write_report(training *t, const char *what, const fa_scores *scores, const fa_logits *logits,
 			 fa_error *error)
 {
-	char path[PATH_LENGTH];
+	char path[FA_PATH_LENGTH];
 	fa_report report = {
 		.what = what,
 		.options = t->record,
@@ -378,7 +391,7 @@ static fa_status
 take_in(training *t, fa_epoch *e, fa_weights *weights, const fa_logits *logits, fa_error *error)
 {
 	const double *score = e->validation.means.score;
-	char path[PATH_LENGTH], what[64];
+	char path[FA_PATH_LENGTH], what[64];
 
 	e->metric = fa_metric_value(&e->validation, (fa_metric) t->o.metric);
 	if (isnan(e->metric))
@@ -436,7 +449,7 @@ validate(training *t, fa_error *error)
 static fa_status
 report_best(training *t, fa_error *error)
 {
-	char path[PATH_LENGTH];
+	char path[FA_PATH_LENGTH];
 	fa_weights weights = {0};
 	fa_logits logits = {0};
 	fa_scores scores;
@@ -456,10 +469,27 @@ report_best(training *t, fa_error *error)
 static fa_status
 save(training *t, fa_error *error)
 {
-	char path[PATH_LENGTH];
+	char path[FA_PATH_LENGTH];
 
 	return fa_checkpoint_write(t->interface, t->trainer, &t->progress, t->record,
 							   output_path(t, "last.safetensors", path), error);
+}
+
+/* The loader's threads are not needed any more, and a session that waits neither. */
+static fa_status
+finish(training *t, fa_error *error)
+{
+	const fa_finish end = {.options = &t->o,
+						   .record = t->record,
+						   .engine = t->engine,
+						   .validation = &t->validating,
+						   .rows = t->faces.count};
+
+	fa_loader_close(t->loader);
+	t->loader = NULL;
+	fa_publisher_close(t->publisher);
+	t->publisher = NULL;
+	return fa_finish_training(&end, error);
 }
 
 static fa_status
@@ -496,7 +526,8 @@ run(training *t, fa_error *error)
 	if (out_of_patience(t))
 		fa_watch_say(&t->watch, "no better for %lld validations: stopped",
 					 (long long) t->progress.stale);
-	return report_best(t, error);
+	FA_TRY(report_best(t, error));
+	return t->o.task == FA_TASK_EMBED ? FA_OK : finish(t, error);
 }
 
 /* ---- Before and after -------------------------------------------------------------- */
@@ -558,43 +589,49 @@ read_data(training *t, fa_error *error)
 							 (uint64_t) o->seed, error);
 }
 
-/* A sample's class, or FA_NO_LABEL. */
-static int
-class_of(const fa_sample *sample, int head)
+/*
+ * What trains: the heads that weigh something and that the data have labels for. A head that weighs
+ * nothing has none; without negatives there is nothing to tell faces from.
+ */
+static fa_status
+choose_heads(training *t, fa_error *error)
 {
-	switch (head)
+	bool any = false;
+	char names[FA_HEADS * (FA_NAME_LENGTH + 2)] = "";
+
+	for (int h = 0; h < FA_HEADS; h++)
 	{
-		case FA_HEAD_AGE:
-			return (int) fminf(fa_label_age(&sample->label), FA_AGE_CLASSES - 1);
-		case FA_HEAD_GENDER:
-			return sample->label.gender;
-		case FA_HEAD_RACE:
-			return sample->label.race;
-		default:
-			return FA_NO_LABEL;
+		if (t->o.weights.values[h] == 0)
+		{
+			fa_forget_labels(&t->faces, h);
+			fa_forget_labels(&t->validation, h);
+		}
+		t->trained[h] = h == FA_HEAD_FACE ? t->negatives.count > 0 && t->o.weights.values[h] > 0
+										  : fa_has_labels(&t->faces, h);
+		if (!t->trained[h])
+			t->losses[h].weight = t->judging[h].weight = 0;
+		else
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%.63s", any ? ", " : "",
+					 fa_heads[h].name);
+		any |= t->trained[h];
 	}
+	if (!any)
+		return fa_fail(error, FA_INVALID, "there is no label to train a head by");
+	fa_watch_say(&t->watch, "heads of the model: %s%s", names,
+				 t->trained[FA_HEAD_FACE] ? "" : " (to tell faces from others takes --negatives)");
+	return FA_OK;
 }
 
-/* How many images of each class there are, and what they weigh. Faces are not balanced with
- * negatives: --negative-share says how many of these there are. */
+/* What labels weigh. Faces are not balanced with negatives: --negative-share says how many of
+ * these there are. */
 static fa_status
 balance(training *t, fa_error *error)
 {
 	for (int h = 0; h < FA_HEADS && t->o.balance > 0; h++)
 	{
-		double counts[FA_AGE_CLASSES] = {0};
-		size_t bytes = (size_t) fa_heads[h].classes * sizeof(float);
-
 		if (h == FA_HEAD_FACE)
 			continue;
-		for (int i = 0; i < t->faces.count; i++)
-			if (class_of(&t->faces.samples[i], h) >= 0)
-				counts[class_of(&t->faces.samples[i], h)]++;
-		t->class_weights[h] = malloc(bytes);
-		if (t->class_weights[h] == NULL)
-			return fa_no_memory(error, bytes);
-		FA_TRY(fa_balance(counts, fa_heads[h].classes, t->o.balance, h == FA_HEAD_AGE ? 2 : 0,
-						  t->class_weights[h], error));
+		FA_TRY(fa_weigh_labels(&t->faces, h, t->o.balance, &t->class_weights[h], error));
 		t->losses[h].class_weights = t->class_weights[h];
 	}
 	return FA_OK;
@@ -669,10 +706,43 @@ make_net(training *t, fa_error *error)
 	return fa_embedding_net(&t->net, t->o.network, true, &t->embedding_size, error);
 }
 
+/* From the weights to start from, or the training to go on with; the record is complete then. */
+static fa_status
+inherit(training *t, const json_t *before, fa_error *error)
+{
+	fa_numbers *landmarks = &t->o.landmark_template;
+	char differences[512];
+	const char *text;
+
+	FA_TRY(fa_inherit(t->o.init, before, &t->inherited, error));
+	text = json_string_value(json_object_get(t->inherited, "template"));
+	if (landmarks->count == 0 && fa_parse_numbers(text, landmarks->values, 2 * FA_LANDMARKS))
+		landmarks->count = 2 * FA_LANDMARKS;
+	if (landmarks->count == 0)
+		*landmarks = fa_usual_template;
+	t->record = fa_train_options_json(&t->o);
+	if (t->record == NULL || json_object_set(t->record, "inherited", t->inherited) != 0)
+		return fa_no_memory(error, 0);
+	if (before == NULL)
+	{
+		fa_watch_say(&t->watch, "starts from %s%s",
+					 t->o.init != NULL ? t->o.init : "random weights",
+					 t->o.init == t->o.default_init ? ", the shipped model" : "");
+		return FA_OK;
+	}
+	fa_train_options_differences(&t->o, before, differences, sizeof(differences));
+	if (differences[0] != '\0')
+		fa_watch_say(&t->watch, "warning: before, the training had other %s", differences);
+	return FA_OK;
+}
+
 static fa_status
 prepare(training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
+	FA_TRY(inherit(t, checkpoint->options, error));
 	FA_TRY(read_data(t, error));
+	if (t->o.task != FA_TASK_EMBED)
+		FA_TRY(choose_heads(t, error));
 	FA_TRY(balance(t, error));
 	FA_TRY(t->interface->open(t->o.threads, &t->engine, error));
 	FA_TRY(make_net(t, error));
@@ -686,13 +756,26 @@ prepare(training *t, const fa_checkpoint *checkpoint, fa_error *error)
 	return start_trainer(t, checkpoint, error);
 }
 
+static fa_status
+open_publisher(training *t, fa_error *error)
+{
+	char directory[FA_PATH_LENGTH], model[FA_PATH_LENGTH + 32];
+
+	if (t->o.publish == NULL)
+		return FA_OK;
+	fa_weights_directory(NULL, directory);
+	snprintf(model, sizeof(model), "%s/default.safetensors", directory);
+	return fa_publisher_open(t->o.source.connection != NULL ? t->o.source.connection : "",
+							 t->o.publish, model, &t->publisher, error);
+}
+
 /* The output folder, and what is in it of a training to go on with. */
 static fa_status
 open_output(training *t, fa_checkpoint *checkpoint, fa_error *error)
 {
-	char path[PATH_LENGTH], differences[512];
+	char path[FA_PATH_LENGTH];
 
-	if (strlen(t->o.output) > PATH_LENGTH - 512)
+	if (strlen(t->o.output) > FA_PATH_LENGTH - 512)
 		return fa_fail(error, FA_INVALID, "the output folder's path is too long");
 	if (mkdir(t->o.output, 0777) != 0 && errno != EEXIST)
 		return fa_fail(error, FA_IO, "%s: %s", t->o.output, strerror(errno));
@@ -709,12 +792,6 @@ open_output(training *t, fa_checkpoint *checkpoint, fa_error *error)
 	}
 	FA_TRY(fa_watch_open(&t->watch, t->o.output, checkpoint->options != NULL, t->progress.step,
 						 error));
-	if (checkpoint->options != NULL)
-	{
-		fa_train_options_differences(&t->o, checkpoint->options, differences, sizeof(differences));
-		if (differences[0] != '\0')
-			fa_watch_say(&t->watch, "warning: before, the training had other %s", differences);
-	}
 	return fa_history_open(&t->history, output_path(t, "history.jsonl", path),
 						   checkpoint->options != NULL ? t->progress.step : -1, error);
 }
@@ -744,7 +821,9 @@ clean_up(training *t)
 	fa_negatives_free(&t->negative_validation);
 	fa_history_free(&t->history);
 	fa_watch_close(&t->watch);
+	fa_publisher_close(t->publisher);
 	json_decref(t->record);
+	json_decref(t->inherited);
 }
 
 int
@@ -756,12 +835,13 @@ faceattr_train(int argc, char **argv)
 	fa_status status;
 
 	fa_train_options_parse(&t.o, argc, argv);
-	t.record = fa_train_options_json(&t.o);
 	t.schedule = fa_train_schedule(&t.o);
 	fa_train_losses(&t.o, t.losses);
 	fa_train_losses(&t.o, t.judging);
 	fa_catch_signals(false);
-	status = t.record == NULL ? fa_no_memory(&error, 0) : open_output(&t, &checkpoint, &error);
+	status = open_publisher(&t, &error);
+	if (status == FA_OK)
+		status = open_output(&t, &checkpoint, &error);
 	if (status == FA_OK)
 		status = prepare(&t, &checkpoint, &error);
 	fa_checkpoint_free(&checkpoint);

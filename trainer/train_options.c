@@ -51,7 +51,8 @@ static const row table[] = {
 	ROW("val", "TAR|DIR", TEXT, validation, 1, "Chips to validate on"),
 	ROW("val-labels", "TSV", TEXT, validation_labels, 1, "Their labels"),
 	ROW("dsn", "CONNECTION", TEXT, source.connection, 1,
-		"PostgreSQL's connection string (default: PG* variables)", .free = true),
+		"PostgreSQL's connection string, of --query and --publish (default: PG* variables)",
+		.free = true),
 	ROW("query", "SQL", TEXT, source.query, 1,
 		"Rows to train on: image, age (or birth_date and photo_date), gender, race, person; box "
 		"where a photo shows several faces; key or id to name rows by"),
@@ -70,13 +71,20 @@ static const row table[] = {
 		.low = 1, .high = 1e9, .free = true),
 	ROW("negatives", "TAR|DIR", TEXT, negatives, 1, "Photos without a human face"),
 	ROW("val-negatives", "TAR|DIR", TEXT, negative_validation, 1, "The same for validation"),
-	ROW("detector", "DIR", TEXT, detector, 1, "Where yunet_n.safetensors is (weights)"),
+	ROW("detector", "DIR", TEXT, detector, 1,
+		"Where yunet_n.safetensors is (with the shipped weights)", .free = true),
 	ROW("negative-share", "X", REAL, negative_share, 1, "Share of a batch (0.1)", .low = 0,
 		.high = 0.9),
 	ROW("init", "FILE", TEXT, init, 2,
-		"Weights to start from: imported ones, a folded backbone, an earlier training's "
-		"best.safetensors; none: at random"),
-	ROW("output", "DIR", TEXT, output, 2, "Where checkpoints, best weights, logs and the report go",
+		"Weights to start from: a model, imported weights, a folded backbone, an earlier "
+		"training's "
+		"best.safetensors; or random (the shipped model for mobilenet_v1, else random)"),
+	ROW("publish", "NAME", TEXT, publish, 2,
+		"At the end, publish the model in the database of --dsn under this name; until then "
+		"application_name shows the progress there",
+		.free = true),
+	ROW("output", "DIR", TEXT, output, 2,
+		"Where checkpoints, the model, logs and the report go (faceattr-NAME with --publish NAME)",
 		.free = true, .key = 'o'),
 	ROW("resume", NULL, FLAG, resume, 2, "Go on from DIR/last.safetensors", .free = true),
 	ROW("save-every", "MINUTES", REAL, save_minutes, 2,
@@ -151,12 +159,17 @@ static const row table[] = {
 	ROW("mixup", "ALPHA", REAL, mixup, 6,
 		"Blend images in pairs, by Beta(ALPHA, ALPHA); 0: none (0)", .low = 0, .high = 2),
 	ROW("template", "X,Y,...", NUMBERS, landmark_template, 6,
-		"Five landmarks as fractions of a chip", .low = 10, .high = 10),
+		"Five landmarks as fractions of a chip (those of the weights to start from)", .low = 10,
+		.high = 10),
 	ROW("precision", "P", CHOICE, precision, 7, "auto, fp32 or bf16", .choices = precisions),
 	ROW("threads", "N", WHOLE, threads, 7, "Of the engine (2)", .low = 1, .high = 1024),
 	ROW("workers", "N", WHOLE, workers, 7, "Threads that decode and augment (1)", .low = 1,
 		.high = 1024, .free = true),
 };
+
+/* `faceattr template` */
+const fa_numbers fa_usual_template = {
+	10, {0.2985, 0.2945, 0.6850, 0.2910, 0.4965, 0.5125, 0.3250, 0.6835, 0.6685, 0.6800}};
 
 #define ROWS ((int) (sizeof(table) / sizeof(table[0])))
 #define FIRST_KEY 256 /* of options without a letter */
@@ -219,6 +232,31 @@ set(fa_train_options *options, const row *r, char *text, struct argp_state *stat
 	}
 }
 
+/* What was not said follows from the installation and from the rest. */
+static void
+complete(fa_train_options *o, struct argp_state *state)
+{
+	fa_weights_directory(o->detector, o->weights_directory);
+	o->detector = o->weights_directory;
+	if (o->init == NULL && strcmp(o->network, "mobilenet_v1") == 0)
+	{
+		char directory[FA_PATH_LENGTH];
+
+		fa_weights_directory(NULL, directory);
+		snprintf(o->default_init, sizeof(o->default_init), "%s/default.safetensors", directory);
+		o->init = o->default_init;
+	}
+	else if (o->init != NULL && strcmp(o->init, "random") == 0)
+		o->init = NULL;
+	if (o->output != NULL)
+		return;
+	if (o->publish == NULL || strchr(o->publish, '/') != NULL || strlen(o->publish) > 63)
+		argp_error(state, "--output is needed");
+	snprintf(o->default_output, sizeof(o->default_output), "faceattr-%s",
+			 o->publish != NULL ? o->publish : "");
+	o->output = o->default_output;
+}
+
 static error_t
 parse_option(int key, char *text, struct argp_state *state)
 {
@@ -233,16 +271,17 @@ parse_option(int key, char *text, struct argp_state *state)
 		}
 	if (key != ARGP_KEY_END)
 		return ARGP_ERR_UNKNOWN;
-	if (o->output == NULL)
-		argp_error(state, "--output is needed");
 	if (o->source.query == NULL ? o->data == NULL || o->validation == NULL
 								: o->data != NULL || o->validation != NULL)
 		argp_error(state, "either --data and --val are needed, or --query");
 	if (o->source.crops && o->source.photos)
 		argp_error(state, "--crops and --photos exclude each other");
-	if (o->source.query == NULL &&
-		(o->source.connection != NULL || o->source.validation_query != NULL))
-		argp_error(state, "--dsn and --val-query need --query");
+	if (o->source.query == NULL && o->source.validation_query != NULL)
+		argp_error(state, "--val-query needs --query");
+	if (o->source.query == NULL && o->publish == NULL && o->source.connection != NULL)
+		argp_error(state, "--dsn is for --query and --publish");
+	if (o->task == FA_TASK_EMBED && o->publish != NULL)
+		argp_error(state, "--task embed makes a backbone, which is no model to --publish");
 	if (o->task == FA_TASK_EMBED && (o->mixup > 0 || o->balance > 0 || o->negatives != NULL))
 		argp_error(state, "--task embed takes no --mixup, --balance and --negatives");
 	if (o->task == FA_TASK_EMBED)
@@ -252,6 +291,7 @@ parse_option(int key, char *text, struct argp_state *state)
 	}
 	if (o->augmentation != NULL && fa_augment_parse(&o->augment, o->augmentation, &error) != FA_OK)
 		argp_error(state, "--augment: %s", error.message);
+	complete(o, state);
 	return 0;
 }
 
@@ -260,12 +300,13 @@ fa_train_options_parse(fa_train_options *options, int argc, char **argv)
 {
 	struct argp_option rows[ROWS + 1] = {{0}};
 	struct argp parser = {
-		rows, parse_option, NULL, "Fine-tunes the attribute network on labelled faces.",
-		NULL, NULL,         NULL};
+		rows, parse_option,
+		NULL, "Fine-tunes the attribute network on labelled faces, and makes a model of it.",
+		NULL, NULL,
+		NULL};
 
 	*options = (fa_train_options){
 		.source = {.validation_share = 0.1, .cache_megabytes = 16384},
-		.detector = "weights",
 		.rates = "heads=2",
 		.negative_share = 0.1,
 		.size = 224,
@@ -294,10 +335,6 @@ fa_train_options_parse(fa_train_options *options, int argc, char **argv)
 		.margin = 0.3,
 		.weights = {FA_HEADS, {1, 1, 1, 0.5}},
 		.augment = fa_augment_defaults,
-		/* the mean landmarks of UTKFace's chips: `faceattr template` */
-		.landmark_template = {10,
-							  {0.2985, 0.2945, 0.6850, 0.2910, 0.4965, 0.5125, 0.3250, 0.6835,
-							   0.6685, 0.6800}},
 	};
 	for (int i = 0; i < ROWS; i++)
 		rows[i] = (struct argp_option){

@@ -6,6 +6,7 @@
 #ifndef FA_TRAIN_OPTIONS_H
 #define FA_TRAIN_OPTIONS_H
 
+#include "common.h"
 #include "loss.h"
 #include "schedule.h"
 #include "source.h"
@@ -28,7 +29,9 @@ typedef struct fa_numbers
 typedef struct fa_train_options
 {
 	const char *data, *labels, *validation, *validation_labels;
-	const char *negatives, *negative_validation, *detector, *init, *output;
+	const char *negatives, *negative_validation, *detector, *output;
+	const char *init;    /* NULL: random weights */
+	const char *publish; /* name of a model, or NULL */
 	fa_source_options source;
 	const char *network; /* networks.h */
 	const char *freeze, *rates, *augmentation;
@@ -38,10 +41,13 @@ typedef struct fa_train_options
 	double momentum, sigma, age_error, smoothing, balance, mixup;
 	double margin;
 	int task, schedule, optimizer, precision, metric; /* of the enumerations */
-	fa_numbers milestones, weights, landmark_template;
+	fa_numbers milestones, weights;
+	fa_numbers landmark_template; /* none: that of the weights to start from */
 	bool resume, new_heads;
 
 	fa_augment_options augment; /* what `augmentation` says */
+	/* what detector, init and output point to where they are not given */
+	char weights_directory[FA_PATH_LENGTH], default_init[FA_PATH_LENGTH + 32], default_output[96];
 } fa_train_options;
 
 /* Exits, as argp does, where the command line makes no sense. */
@@ -56,6 +62,10 @@ extern json_t *fa_train_options_json(const fa_train_options *options);
  */
 extern void fa_train_options_differences(const fa_train_options *options, const json_t *record,
 										 char *text, size_t size);
+
+/* Five landmarks as fractions of a chip, for weights that say nothing of it: the mean ones of
+ * UTKFace's chips. */
+extern const fa_numbers fa_usual_template;
 
 extern fa_schedule fa_train_schedule(const fa_train_options *options);
 extern void fa_train_losses(const fa_train_options *options, fa_loss_options losses[FA_HEADS]);
