@@ -124,7 +124,7 @@ benches: $(BENCHES)
 # --- Fuzz targets: the parsers alone, by clang
 
 CLANG ?= clang
-FUZZED = src/fa.c $(wildcard src/vision/*.c) src/nn/safetensors.c src/nn/weights.c src/nn/net.c
+FUZZED = src/fa.c $(wildcard src/vision/*.c) src/nn/safetensors.c src/nn/weights.c src/nn/net.c trainer/copy_binary.c
 FUZZ_CFLAGS = -std=gnu11 -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=undefined $(WARNINGS) -Wno-unknown-pragmas \
 	$(shell pkg-config --cflags freetype2 2>/dev/null)

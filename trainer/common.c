@@ -117,7 +117,7 @@ void
 fa_weights_directory(const char *given, char *directory)
 {
 	static const char *const places[] = {"../weights", FA_SHARE_DIR};
-	char self[FA_PATH_LENGTH / 2] = {0};
+	char self[FA_PATH_LENGTH / 2] = {0}, place[FA_PATH_LENGTH];
 
 	given = given != NULL ? given : getenv("FACEATTR_WEIGHTS");
 	if (given == NULL && readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
@@ -126,8 +126,8 @@ fa_weights_directory(const char *given, char *directory)
 
 		for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
 		{
-			snprintf(directory, FA_PATH_LENGTH, "%s/%s", home, places[i]);
-			if (access(directory, R_OK) == 0)
+			snprintf(place, sizeof(place), "%s/%s", home, places[i]);
+			if (realpath(place, directory) != NULL)
 				return;
 		}
 	}

@@ -386,11 +386,37 @@ run_validation(training *t, const fa_weights *weights, fa_scores *scores, fa_log
 					   error);
 }
 
+/* A line of the scores that there are. */
+static void
+say_scores(training *t, const fa_epoch *e)
+{
+	const double *score = e->validation.means.score;
+	bool negatives = t->trained[FA_HEAD_FACE];
+	const struct
+	{
+		const char *format;
+		double value;
+	} parts[] = {{" age %.3f years,", score[FA_HEAD_AGE]},
+				 {" gender %.2f %%,", score[FA_HEAD_GENDER]},
+				 {" race %.2f %%,", score[FA_HEAD_RACE]},
+				 {" faces kept %.2f %%,", negatives ? e->validation.face : NAN},
+				 {" others rejected %.2f %%,", negatives ? e->validation.reject : NAN},
+				 {" %.3f %% of pairs told apart,", score[FA_PERSON]},
+				 {" loss %.3f,", e->validation.means.total}};
+	char text[256] = "";
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (isfinite(parts[i].value))
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), parts[i].format,
+					 parts[i].value);
+	fa_watch_say(&t->watch, "step %lld, %.0f s: validation%s %.3f%s", (long long) e->step,
+				 e->seconds, text, e->metric, e->best ? " (best)" : "");
+}
+
 /* All that follows from a validation's figures. */
 static fa_status
 take_in(training *t, fa_epoch *e, fa_weights *weights, const fa_logits *logits, fa_error *error)
 {
-	const double *score = e->validation.means.score;
 	char path[FA_PATH_LENGTH], what[64];
 
 	e->metric = fa_metric_value(&e->validation, (fa_metric) t->o.metric);
@@ -398,16 +424,7 @@ take_in(training *t, fa_epoch *e, fa_weights *weights, const fa_logits *logits, 
 		return fa_fail(error, FA_INVALID,
 					   "no validation image has the label that --metric chooses by");
 	e->best = e->metric < t->progress.best;
-	if (t->o.task == FA_TASK_EMBED)
-		fa_watch_say(&t->watch, "step %lld, %.0f s: validation %.3f %% of pairs told apart%s",
-					 (long long) e->step, e->seconds, score[FA_PERSON], e->best ? " (best)" : "");
-	else
-		fa_watch_say(&t->watch,
-					 "step %lld, %.0f s: validation age %.3f years, gender %.2f %%, race %.2f %%, "
-					 "faces kept %.2f %%, others rejected %.2f %%, loss %.3f, %.3f%s",
-					 (long long) e->step, e->seconds, score[FA_HEAD_AGE], score[FA_HEAD_GENDER],
-					 score[FA_HEAD_RACE], e->validation.face, e->validation.reject,
-					 e->validation.means.total, e->metric, e->best ? " (best)" : "");
+	say_scores(t, e);
 	FA_TRY(fa_watch_validation(&t->watch, e, weights, error));
 	if (e->best)
 		FA_TRY(keep_best(t, e, weights, error));
@@ -611,8 +628,8 @@ choose_heads(training *t, fa_error *error)
 		if (!t->trained[h])
 			t->losses[h].weight = t->judging[h].weight = 0;
 		else
-			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%.63s", any ? ", " : "",
-					 fa_heads[h].name);
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%.63s",
+					 any ? ", " : "", fa_heads[h].name);
 		any |= t->trained[h];
 	}
 	if (!any)

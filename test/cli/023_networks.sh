@@ -22,7 +22,7 @@ train="$faceattr train --data $dir/chips --val $dir/chips --batch 4 --hidden 8 -
 
 for network in mobilenet_v1 resnet50 senet50 vgg16; do
 	ok "$network: from random weights, at an odd size" $train --network $network --size 71 \
-		--head-epochs 0 --output "$dir/run"
+		--head-epochs 0 --init random --output "$dir/run"
 	ok "$network: on the frozen backbone" $train --network $network --size 64 --init "$dir/run/best.safetensors" \
 		--freeze all --new-heads --output "$dir/again"
 	ok "$network: calibrate" $faceattr calibrate --init "$dir/again/best.safetensors" \
