@@ -12,23 +12,13 @@
  */
 #include "trainer.h"
 
-#include "checkpoint.h"
 #include "common.h"
 #include "finish.h"
-#include "head_labels.h"
 #include "initial.h"
-#include "mixup.h"
 #include "parts.h"
-#include "persons.h"
-#include "publish.h"
-#include "report.h"
-#include "source.h"
-#include "train_options.h"
-#include "watch.h"
+#include "training.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,42 +26,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Everything that a training holds; freed in one place. */
-typedef struct training
-{
-	fa_train_options o;
-	json_t *record; /* of the options, and what is inherited */
-	json_t *inherited;
-	bool trained[FA_HEADS];
-	fa_publisher *publisher; /* NULL: the model is not to be published */
-	const fa_engine_interface *interface;
-	fa_engine *engine;
-	fa_net net;
-	fa_trainer *trainer;
-	bool heads_only; /* the trainer is one for the heads alone */
-	fa_loader *loader;
-	fa_dataset faces, validation;
-	fa_negatives negatives, negative_validation;
-	fa_loader_options loading, validating;
-	fa_schedule schedule;
-	fa_mixup mixup;
-	fa_persons persons; /* of an embedding's batches */
-	int *batch_persons; /* [batch] */
-	int embedding_size;
-	fa_loss_options losses[FA_HEADS];  /* to train with */
-	fa_loss_options judging[FA_HEADS]; /* to validate with: all classes weigh the same */
-	float *class_weights[FA_HEADS];    /* NULL: not balanced */
-	float *outputs[1 + FA_HEADS], *gradients[1 + FA_HEADS];
-	float *spare; /* as large as the largest of these */
-	fa_progress progress;
-	fa_history history;
-	fa_watch watch;
-} training;
-
-/* A file of the output folder, whose name's length was checked; path has FA_PATH_LENGTH bytes. */
-
-static const char *
-output_path(const training *t, const char *name, char *path)
+const char *
+fa_output_path(const fa_training *t, const char *name, char *path)
 {
 	snprintf(path, FA_PATH_LENGTH, "%s/%s", t->o.output, name);
 	return path;
@@ -80,14 +36,14 @@ output_path(const training *t, const char *name, char *path)
 /* ---- The schedule ------------------------------------------------------------------ */
 
 static int64_t
-head_steps(const training *t)
+head_steps(const fa_training *t)
 {
 	return t->o.head_epochs * fa_loader_steps(&t->loading);
 }
 
 /* How much of the schedule is over, 0 ... 1; the heads' epochs come before it. */
 static double
-schedule_position(const training *t)
+schedule_position(const fa_training *t)
 {
 	double steps = (double) fa_loader_steps(&t->loading) * t->o.epochs;
 	double position = t->o.minutes > 0 ? t->progress.seconds / (60 * t->o.minutes)
@@ -97,25 +53,25 @@ schedule_position(const training *t)
 }
 
 static double
-learning_rate(const training *t)
+learning_rate(const fa_training *t)
 {
 	return t->heads_only ? t->o.rate : fa_schedule_rate(&t->schedule, schedule_position(t));
 }
 
 static double
-epochs_done(const training *t)
+epochs_done(const fa_training *t)
 {
 	return (double) t->progress.step / (double) fa_loader_steps(&t->loading);
 }
 
 static bool
-out_of_patience(const training *t)
+out_of_patience(const fa_training *t)
 {
 	return t->o.patience > 0 && t->progress.stale >= t->o.patience;
 }
 
 static bool
-finished(const training *t)
+finished(const fa_training *t)
 {
 	return t->progress.step >= head_steps(t) && (schedule_position(t) >= 1 || out_of_patience(t));
 }
@@ -124,7 +80,7 @@ finished(const training *t)
 
 /* One for the heads alone on a frozen backbone, or for all that is to train. */
 static fa_status
-open_trainer(training *t, const fa_weights *weights, fa_error *error)
+open_trainer(fa_training *t, const fa_weights *weights, fa_error *error)
 {
 	float *rates = calloc((size_t) t->net.op_count, sizeof(float));
 	fa_trainer_options options = {
@@ -166,7 +122,7 @@ open_trainer(training *t, const fa_weights *weights, fa_error *error)
  * moving average. The optimiser starts afresh.
  */
 static fa_status
-train_everything(training *t, fa_error *error)
+train_everything(fa_training *t, fa_error *error)
 {
 	fa_weights weights = {0}, average = {0};
 	fa_status status = t->interface->read_state(t->trainer, FA_STATE_WEIGHTS, &weights, error);
@@ -190,7 +146,7 @@ train_everything(training *t, fa_error *error)
 
 /* Of one head; where images are blended, of both labels in the same proportion. */
 static double
-head_loss(training *t, int head, const fa_loaded *made)
+head_loss(fa_training *t, int head, const fa_loaded *made)
 {
 	const float *logits = t->outputs[1 + head];
 	float *gradients = t->gradients[1 + head];
@@ -210,7 +166,7 @@ head_loss(training *t, int head, const fa_loaded *made)
 }
 
 static void
-attribute_losses(training *t, const fa_loaded *made, fa_step_news *news)
+attribute_losses(fa_training *t, const fa_loaded *made, fa_step_news *news)
 {
 	for (int h = 0; h < FA_HEADS; h++)
 	{
@@ -222,7 +178,7 @@ attribute_losses(training *t, const fa_loaded *made, fa_step_news *news)
 }
 
 static fa_status
-person_loss(training *t, fa_step_news *news, fa_error *error)
+person_loss(fa_training *t, fa_step_news *news, fa_error *error)
 {
 	int right;
 
@@ -239,7 +195,7 @@ person_loss(training *t, fa_step_news *news, fa_error *error)
 }
 
 static fa_status
-step(training *t, fa_step_news *news, fa_error *error)
+step(fa_training *t, fa_step_news *news, fa_error *error)
 {
 	const fa_loaded *made;
 	fa_batch batch = {t->o.batch, t->o.size, t->o.size, NULL};
@@ -284,7 +240,7 @@ step(training *t, fa_step_news *news, fa_error *error)
 }
 
 static void
-show_progress(training *t, const fa_step_news *news)
+show_progress(fa_training *t, const fa_step_news *news)
 {
 	char text[64], of[32] = "";
 
@@ -298,7 +254,7 @@ show_progress(training *t, const fa_step_news *news)
 }
 
 static fa_status
-timed_step(training *t, fa_error *error)
+timed_step(fa_training *t, fa_error *error)
 {
 	fa_step_news news = {.rate = learning_rate(t), .images = t->o.batch, .left = NAN};
 	double began = fa_seconds();
@@ -319,182 +275,33 @@ timed_step(training *t, fa_error *error)
 	return fa_watch_step(&t->watch, &news, error);
 }
 
-/* ---- Validation -------------------------------------------------------------------- */
-
-/* Removes the files of earlier bests, all but `kept`. */
-static void
-remove_bests(const training *t, const char *kept)
-{
-	DIR *folder = opendir(t->o.output);
-	char path[FA_PATH_LENGTH];
-
-	for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
-		if (fnmatch("best-step*.safetensors", entry->d_name, 0) == 0 &&
-			strcmp(entry->d_name, kept) != 0)
-			unlink(output_path(t, entry->d_name, path));
-	if (folder != NULL)
-		closedir(folder);
-}
-
-/* Writes best.safetensors, and the same by a name that says how good it is. */
 static fa_status
-keep_best(const training *t, const fa_epoch *e, fa_weights *weights, fa_error *error)
+validate(fa_training *t, fa_error *error)
 {
-	static const char *const formats[FA_TALLIES] = {"-age%.2f", "-gender%.1f", "-race%.1f", NULL,
-													"-person%.2f"};
-	const double *score = e->validation.means.score;
-	char path[FA_PATH_LENGTH], name[128];
-	size_t length;
-
-	FA_TRY(fa_describe_training(&t->o, t->inherited, t->trained, weights, error));
-	length = (size_t) snprintf(name, sizeof(name), "best-step%06lld", (long long) e->step);
-	for (int h = 0; h < FA_TALLIES; h++)
-		if (formats[h] != NULL && isfinite(score[h]))
-			length += (size_t) snprintf(name + length, sizeof(name) - length, formats[h], score[h]);
-	snprintf(name + length, sizeof(name) - length, ".safetensors");
-	FA_TRY(fa_weights_write(weights, output_path(t, name, path), FA_F32, error));
-	remove_bests(t, name);
-	return fa_weights_write(weights, output_path(t, "best.safetensors", path), FA_F32, error);
-}
-
-static fa_status
-write_report(training *t, const char *what, const fa_scores *scores, const fa_logits *logits,
-			 fa_error *error)
-{
-	char path[FA_PATH_LENGTH];
-	fa_report report = {
-		.what = what,
-		.options = t->record,
-		.history = &t->history,
-		.scores = scores,
-		.logits = t->o.task == FA_TASK_EMBED ? NULL : logits,
-		.faces = &t->validation,
-	};
-
-	return fa_report_write(&report, output_path(t, "report.html", path), error);
-}
-
-static fa_status
-run_validation(training *t, const fa_weights *weights, fa_scores *scores, fa_logits *logits,
-			   fa_error *error)
-{
-	if (t->o.task == FA_TASK_EMBED)
-		return fa_validate_embedding(t->interface, t->engine, weights, t->o.network,
-									 (fa_precision) t->o.precision, &t->validating, scores, error);
-	return fa_validate(t->interface, t->engine, weights, t->o.network, t->o.hidden,
-					   (fa_precision) t->o.precision, &t->validating, t->judging, scores, logits,
-					   error);
-}
-
-/* A line of the scores that there are. */
-static void
-say_scores(training *t, const fa_epoch *e)
-{
-	const double *score = e->validation.means.score;
-	bool negatives = t->trained[FA_HEAD_FACE];
-	const struct
-	{
-		const char *format;
-		double value;
-	} parts[] = {{" age %.3f years,", score[FA_HEAD_AGE]},
-				 {" gender %.2f %%,", score[FA_HEAD_GENDER]},
-				 {" race %.2f %%,", score[FA_HEAD_RACE]},
-				 {" faces kept %.2f %%,", negatives ? e->validation.face : NAN},
-				 {" others rejected %.2f %%,", negatives ? e->validation.reject : NAN},
-				 {" %.3f %% of pairs told apart,", score[FA_PERSON]},
-				 {" loss %.3f,", e->validation.means.total}};
-	char text[256] = "";
-
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		if (isfinite(parts[i].value))
-			snprintf(text + strlen(text), sizeof(text) - strlen(text), parts[i].format,
-					 parts[i].value);
-	fa_watch_say(&t->watch, "step %lld, %.0f s: validation%s %.3f%s", (long long) e->step,
-				 e->seconds, text, e->metric, e->best ? " (best)" : "");
-}
-
-/* All that follows from a validation's figures. */
-static fa_status
-take_in(training *t, fa_epoch *e, fa_weights *weights, const fa_logits *logits, fa_error *error)
-{
-	char path[FA_PATH_LENGTH], what[64];
-
-	e->metric = fa_metric_value(&e->validation, (fa_metric) t->o.metric);
-	if (isnan(e->metric))
-		return fa_fail(error, FA_INVALID,
-					   "no validation image has the label that --metric chooses by");
-	e->best = e->metric < t->progress.best;
-	say_scores(t, e);
-	FA_TRY(fa_watch_validation(&t->watch, e, weights, error));
-	if (e->best)
-		FA_TRY(keep_best(t, e, weights, error));
-	FA_TRY(fa_history_add(&t->history, output_path(t, "history.jsonl", path), e, error));
-	snprintf(what, sizeof(what), "the weights of step %lld", (long long) e->step);
-	FA_TRY(write_report(t, what, &e->validation, logits, error));
-	t->progress.best = e->best ? e->metric : t->progress.best;
-	t->progress.stale = e->best ? 0 : t->progress.stale + 1;
-	t->progress.tally = (fa_tally){.labels = {0}};
-	return FA_OK;
-}
-
-/* Validates the moving average, where there is one. */
-static fa_status
-validate(training *t, fa_error *error)
-{
-	fa_epoch e = {
+	fa_epoch epoch = {
 		.step = t->progress.step,
 		.epoch = epochs_done(t),
 		.seconds = t->progress.seconds,
 		.rate = learning_rate(t),
-		.training = fa_tally_means(&t->progress.tally, t->losses),
 	};
-	fa_weights weights = {0};
-	fa_logits logits = {0};
-	fa_status status = t->interface->read_state(
-		t->trainer, t->o.ema > 0 ? FA_STATE_AVERAGE : FA_STATE_WEIGHTS, &weights, error);
 
-	if (status == FA_OK)
-		status = run_validation(t, &weights, &e.validation, &logits, error);
-	if (status == FA_OK)
-		status = take_in(t, &e, &weights, &logits, error);
-	fa_logits_free(&logits);
-	fa_weights_free(&weights);
-	return status;
-}
-
-/* The last report is of the best weights. */
-static fa_status
-report_best(training *t, fa_error *error)
-{
-	char path[FA_PATH_LENGTH];
-	fa_weights weights = {0};
-	fa_logits logits = {0};
-	fa_scores scores;
-	fa_status status;
-
-	FA_TRY(fa_weights_read(&weights, output_path(t, "best.safetensors", path), error));
-	status = run_validation(t, &weights, &scores, &logits, error);
-	if (status == FA_OK)
-		status = write_report(t, "the best weights", &scores, &logits, error);
-	fa_logits_free(&logits);
-	fa_weights_free(&weights);
-	return status;
+	return fa_training_validate(t, &epoch, error);
 }
 
 /* ---- The loop ---------------------------------------------------------------------- */
 
 static fa_status
-save(training *t, fa_error *error)
+save(fa_training *t, fa_error *error)
 {
 	char path[FA_PATH_LENGTH];
 
 	return fa_checkpoint_write(t->interface, t->trainer, &t->progress, t->record,
-							   output_path(t, "last.safetensors", path), error);
+							   fa_output_path(t, "last.safetensors", path), error);
 }
 
 /* The loader's threads are not needed any more, and a session that waits neither. */
 static fa_status
-finish(training *t, fa_error *error)
+finish(fa_training *t, fa_error *error)
 {
 	const fa_finish end = {.options = &t->o,
 						   .record = t->record,
@@ -510,7 +317,7 @@ finish(training *t, fa_error *error)
 }
 
 static fa_status
-run(training *t, fa_error *error)
+run(fa_training *t, fa_error *error)
 {
 	double saved = fa_seconds();
 	const char *first_damaged;
@@ -543,119 +350,14 @@ run(training *t, fa_error *error)
 	if (out_of_patience(t))
 		fa_watch_say(&t->watch, "no better for %lld validations: stopped",
 					 (long long) t->progress.stale);
-	FA_TRY(report_best(t, error));
+	FA_TRY(fa_training_report_best(t, error));
 	return t->o.task == FA_TASK_EMBED ? FA_OK : finish(t, error);
 }
 
 /* ---- Before and after -------------------------------------------------------------- */
 
 static fa_status
-read_faces(training *t, fa_error *error)
-{
-	const fa_train_options *o = &t->o;
-	fa_training_source source = {
-		.data = o->data,
-		.labels = o->labels,
-		.validation = o->validation,
-		.validation_labels = o->validation_labels,
-		.output = o->output,
-		.crops = {.weights = o->detector,
-				  .precision = (fa_precision) o->precision,
-				  .size = o->size},
-		.threads = o->threads + o->workers,
-		.seed = (uint64_t) o->seed,
-		.resume = o->resume,
-		.interrupt = &fa_on_signal,
-	};
-
-	memcpy(source.crops.landmark_template, o->landmark_template.values,
-		   sizeof(source.crops.landmark_template));
-	FA_TRY(fa_source_read(&o->source, &source, &t->faces, &t->validation, error));
-	return fa_heads_set(&t->faces.sets, error);
-}
-
-static fa_status
-read_data(training *t, fa_error *error)
-{
-	const fa_train_options *o = &t->o;
-	const double(*landmarks)[2] = (const double(*)[2]) t->loading.landmark_template;
-
-	t->loading = (fa_loader_options){
-		.faces = &t->faces,
-		.negatives = &t->negatives,
-		.shuffle = true,
-		.negative_share = o->negative_share,
-		.batch = o->batch,
-		.size = o->size,
-		.workers = o->workers,
-		.augment = o->augment,
-		.seed = (uint64_t) o->seed,
-	};
-	memcpy(t->loading.landmark_template, o->landmark_template.values,
-		   sizeof(t->loading.landmark_template));
-	t->validating = t->loading;
-	t->validating.faces = &t->validation;
-	t->validating.negatives = &t->negative_validation;
-	FA_TRY(read_faces(t, error));
-	FA_TRY(fa_negatives_read(&t->negatives, o->negatives, o->detector, o->threads,
-							 (fa_precision) o->precision, landmarks, 0.3f, 4, (uint64_t) o->seed,
-							 error));
-	/* to validate on: just what would be reported */
-	return fa_negatives_read(&t->negative_validation, o->negative_validation, o->detector,
-							 o->threads, (fa_precision) o->precision, landmarks, 0.5f, 0,
-							 (uint64_t) o->seed, error);
-}
-
-/*
- * What trains: the heads that weigh something and that the data have labels for. A head that weighs
- * nothing has none; without negatives there is nothing to tell faces from.
- */
-static fa_status
-choose_heads(training *t, fa_error *error)
-{
-	bool any = false;
-	char names[FA_HEADS * (FA_NAME_LENGTH + 2)] = "";
-
-	for (int h = 0; h < FA_HEADS; h++)
-	{
-		if (t->o.weights.values[h] == 0)
-		{
-			fa_forget_labels(&t->faces, h);
-			fa_forget_labels(&t->validation, h);
-		}
-		t->trained[h] = h == FA_HEAD_FACE ? t->negatives.count > 0 && t->o.weights.values[h] > 0
-										  : fa_has_labels(&t->faces, h);
-		if (!t->trained[h])
-			t->losses[h].weight = t->judging[h].weight = 0;
-		else
-			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%.63s",
-					 any ? ", " : "", fa_heads[h].name);
-		any |= t->trained[h];
-	}
-	if (!any)
-		return fa_fail(error, FA_INVALID, "there is no label to train a head by");
-	fa_watch_say(&t->watch, "heads of the model: %s%s", names,
-				 t->trained[FA_HEAD_FACE] ? "" : " (to tell faces from others takes --negatives)");
-	return FA_OK;
-}
-
-/* What labels weigh. Faces are not balanced with negatives: --negative-share says how many of
- * these there are. */
-static fa_status
-balance(training *t, fa_error *error)
-{
-	for (int h = 0; h < FA_HEADS && t->o.balance > 0; h++)
-	{
-		if (h == FA_HEAD_FACE)
-			continue;
-		FA_TRY(fa_weigh_labels(&t->faces, h, t->o.balance, &t->class_weights[h], error));
-		t->losses[h].class_weights = t->class_weights[h];
-	}
-	return FA_OK;
-}
-
-static fa_status
-allocate(training *t, fa_error *error)
+allocate(fa_training *t, fa_error *error)
 {
 	size_t largest = 0;
 
@@ -688,7 +390,7 @@ allocate(training *t, fa_error *error)
 
 /* The trainer as a checkpoint has it, or with starting weights. */
 static fa_status
-start_trainer(training *t, const fa_checkpoint *checkpoint, fa_error *error)
+start_trainer(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
 	fa_weights weights = {0};
 	fa_status status;
@@ -711,7 +413,7 @@ start_trainer(training *t, const fa_checkpoint *checkpoint, fa_error *error)
 
 /* The network, and for an embedding the batches of persons that it learns from. */
 static fa_status
-make_net(training *t, fa_error *error)
+make_net(fa_training *t, fa_error *error)
 {
 	if (t->o.task != FA_TASK_EMBED)
 		return fa_attribute_net(&t->net, t->o.network, t->o.hidden, true, (float) t->o.dropout,
@@ -725,7 +427,7 @@ make_net(training *t, fa_error *error)
 
 /* From the weights to start from, or the training to go on with; the record is complete then. */
 static fa_status
-inherit(training *t, const json_t *before, fa_error *error)
+inherit(fa_training *t, const json_t *before, fa_error *error)
 {
 	fa_numbers *landmarks = &t->o.landmark_template;
 	char differences[512];
@@ -754,13 +456,10 @@ inherit(training *t, const json_t *before, fa_error *error)
 }
 
 static fa_status
-prepare(training *t, const fa_checkpoint *checkpoint, fa_error *error)
+prepare(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
 	FA_TRY(inherit(t, checkpoint->options, error));
-	FA_TRY(read_data(t, error));
-	if (t->o.task != FA_TASK_EMBED)
-		FA_TRY(choose_heads(t, error));
-	FA_TRY(balance(t, error));
+	FA_TRY(fa_training_read(t, error));
 	FA_TRY(t->interface->open(t->o.threads, &t->engine, error));
 	FA_TRY(make_net(t, error));
 	FA_TRY(allocate(t, error));
@@ -774,7 +473,7 @@ prepare(training *t, const fa_checkpoint *checkpoint, fa_error *error)
 }
 
 static fa_status
-open_publisher(training *t, fa_error *error)
+open_publisher(fa_training *t, fa_error *error)
 {
 	char directory[FA_PATH_LENGTH], model[FA_PATH_LENGTH + 32];
 
@@ -788,7 +487,7 @@ open_publisher(training *t, fa_error *error)
 
 /* The output folder, and what is in it of a training to go on with. */
 static fa_status
-open_output(training *t, fa_checkpoint *checkpoint, fa_error *error)
+open_output(fa_training *t, fa_checkpoint *checkpoint, fa_error *error)
 {
 	char path[FA_PATH_LENGTH];
 
@@ -796,7 +495,7 @@ open_output(training *t, fa_checkpoint *checkpoint, fa_error *error)
 		return fa_fail(error, FA_INVALID, "the output folder's path is too long");
 	if (mkdir(t->o.output, 0777) != 0 && errno != EEXIST)
 		return fa_fail(error, FA_IO, "%s: %s", t->o.output, strerror(errno));
-	output_path(t, "last.safetensors", path);
+	fa_output_path(t, "last.safetensors", path);
 	t->progress.best = INFINITY;
 	if (!t->o.resume && access(path, F_OK) == 0)
 		return fa_fail(error, FA_INVALID,
@@ -809,12 +508,12 @@ open_output(training *t, fa_checkpoint *checkpoint, fa_error *error)
 	}
 	FA_TRY(fa_watch_open(&t->watch, t->o.output, checkpoint->options != NULL, t->progress.step,
 						 error));
-	return fa_history_open(&t->history, output_path(t, "history.jsonl", path),
+	return fa_history_open(&t->history, fa_output_path(t, "history.jsonl", path),
 						   checkpoint->options != NULL ? t->progress.step : -1, error);
 }
 
 static void
-clean_up(training *t)
+clean_up(fa_training *t)
 {
 	fa_loader_close(t->loader);
 	if (t->trainer != NULL)
@@ -846,7 +545,7 @@ clean_up(training *t)
 int
 faceattr_train(int argc, char **argv)
 {
-	training t = {.interface = &fa_cpu_engine};
+	fa_training t = {.interface = &fa_cpu_engine};
 	fa_checkpoint checkpoint = {.options = NULL};
 	fa_error error = {.status = FA_OK};
 	fa_status status;

@@ -128,10 +128,17 @@ refused(qr/has no extension faceattr/, 'no extension', '--publish', 'x', '--dsn'
 refused(qr/could not connect/, 'no server', '--publish', 'x', '--dsn', 'host=/nowhere');
 is(query('SELECT string_agg(name, $$,$$) FROM face_model'), 'utk', 'and nothing is published');
 query(q{DELETE FROM face_model});
+my $status;
+
+# wrong labels are found out before the first step, too
+($status, $out, $error) = train('--query', 'SELECT image, age FROM people', '--crops', '--val-share', '0.3', '--metric', 'race', fresh());
+like($error, qr/no validation image has the label that --metric chooses by/, 'a metric without labels');
+unlike($error, qr/layers train/, 'is found out before the first step');
+($status, $out, $error) = train('--query', 'SELECT image, id AS person FROM people', '--crops', '--val-share', '0.3', fresh());
+like($error, qr/no label to train a head by/, 'so is that there is nothing to learn');
 
 # --- One head; a member of the owner's role replaces it
 
-my ($status);
 ($status, $out, $error) = train(@quick, fresh(), '--publish', 'years', '--dsn', "$dsn user=alice");
 is($status, 0, 'only ages') or diag $error;
 is(query(q{SELECT bool_and(age BETWEEN 0 AND 100), bool_and(age_low <= age AND age <= age_high), count(*) > 3, count(gender), count(gender_confidence), count(race),
