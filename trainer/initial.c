@@ -5,7 +5,6 @@
 #include "initial.h"
 
 #include "../src/nn/networks.h"
-#include "heads.h"
 #include "restore.h"
 
 #include <math.h>
@@ -51,20 +50,20 @@ is_head(const fa_net *net, int op)
 	return op > net->outputs[fa_net_find_output(net, "embedding")].op;
 }
 
-/* Of a head, and the labels that it learnt are not those that it is to learn. */
-static bool
-is_of_other_labels(const fa_weights *heads, const fa_net *net, int op)
+/* The head that the operation is the layer of, or -1. */
+static int
+head_of(const fa_net *net, int op)
 {
 	for (int h = 0; h < FA_HEADS; h++)
 		if (strcmp(net->ops[op].name, fa_heads[h].name) == 0)
-			return !fa_heads_agree(heads, h);
-	return false;
+			return h;
+	return -1;
 }
 
 /* The backbone of `backbone`, the heads of `heads`, what fits of them; the rest at random. */
 static fa_status
 complete(const fa_net *net, const fa_weights *backbone, const fa_weights *heads, uint64_t seed,
-		 fa_weights *weights, fa_error *error)
+		 fa_weights *weights, bool kept[FA_HEADS], fa_error *error)
 {
 	fa_parameter *parameters;
 	int count;
@@ -75,14 +74,17 @@ complete(const fa_net *net, const fa_weights *backbone, const fa_weights *heads,
 	for (int i = 0; i < count && status == FA_OK; i++)
 	{
 		const fa_parameter *p = &parameters[i];
-		bool from_heads = is_head(net, p->op);
-		const fa_tensor *from = fa_weights_find(from_heads ? heads : backbone, p->name);
+		const fa_tensor *from = fa_weights_find(is_head(net, p->op) ? heads : backbone, p->name);
+		int head = head_of(net, p->op);
+		bool fit = fits(from, p) && (head < 0 || fa_heads_agree(heads, head));
 		fa_tensor *tensor;
 
 		status = fa_weights_add(weights, p->name, p->rank, p->shape, &tensor, error);
 		if (status != FA_OK)
 			break;
-		if (fits(from, p) && !(from_heads && is_of_other_labels(heads, net, p->op)))
+		if (head >= 0)
+			kept[head] = fit;
+		if (fit)
 			memcpy(tensor->values, from->values, p->count * sizeof(float));
 		else
 			init_parameter(tensor, net, p, seed);
@@ -121,7 +123,8 @@ restore(const fa_engine_interface *interface, fa_engine *engine, const char *net
 fa_status
 fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine, const char *network,
 				   const fa_net *net, const char *path, const fa_loader_options *images,
-				   bool new_heads, uint64_t seed, fa_weights *weights, fa_error *error)
+				   bool new_heads, uint64_t seed, fa_weights *weights, bool kept[FA_HEADS],
+				   fa_error *error)
 {
 	const fa_weights none = {0};
 	fa_weights given = {0}, restored = {0};
@@ -129,12 +132,12 @@ fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine, cons
 
 	memset(weights, 0, sizeof(*weights));
 	if (path == NULL)
-		return complete(net, &none, &none, seed, weights, error);
+		return complete(net, &none, &none, seed, weights, kept, error);
 	FA_TRY(fa_weights_read(&given, path, error));
 	status = restore(interface, engine, network, net, &given, images, &restored, error);
 	if (status == FA_OK)
 		status = complete(net, restored.tensor_count > 0 ? &restored : &given,
-						  new_heads ? &none : &given, seed, weights, error);
+						  new_heads ? &none : &given, seed, weights, kept, error);
 	else
 		fa_error_in(error, path);
 	fa_weights_free(&given);

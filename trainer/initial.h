@@ -6,6 +6,7 @@
 #define FA_INITIAL_H
 
 #include "../src/nn/engine.h"
+#include "heads.h"
 #include "loader.h"
 
 /*
@@ -18,6 +19,6 @@
 extern fa_status fa_initial_weights(const fa_engine_interface *interface, fa_engine *engine,
 									const char *network, const fa_net *net, const char *path,
 									const fa_loader_options *images, bool new_heads, uint64_t seed,
-									fa_weights *weights, fa_error *error);
+									fa_weights *weights, bool kept[FA_HEADS], fa_error *error);
 
 #endif

@@ -388,6 +388,22 @@ allocate(fa_training *t, fa_error *error)
 	return t->o.mixup > 0 ? fa_mixup_open(&t->mixup, t->o.batch, t->o.size, error) : FA_OK;
 }
 
+/* The weights to start from; an embedding has no heads to tell of. */
+static fa_status
+begin(fa_training *t, fa_weights *weights, fa_error *error)
+{
+	bool kept[FA_HEADS] = {false};
+
+	FA_TRY(fa_initial_weights(t->interface, t->engine, t->o.network, &t->net, t->o.init,
+							  &t->loading, t->o.new_heads, (uint64_t) t->o.seed, weights, kept,
+							  error));
+	for (int h = 0; h < FA_HEADS && t->o.task != FA_TASK_EMBED; h++)
+		if (t->trained[h])
+			fa_watch_say(&t->watch, "head %s: %s", fa_heads[h].name,
+						 kept[h] ? "goes on from there" : "begins anew");
+	return FA_OK;
+}
+
 /* The trainer as a checkpoint has it, or with starting weights. */
 static fa_status
 start_trainer(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
@@ -398,9 +414,7 @@ start_trainer(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 	if (checkpoint->options != NULL)
 		status = fa_checkpoint_state(checkpoint, FA_STATE_WEIGHTS, &weights, error);
 	else
-		status =
-			fa_initial_weights(t->interface, t->engine, t->o.network, &t->net, t->o.init,
-							   &t->loading, t->o.new_heads, (uint64_t) t->o.seed, &weights, error);
+		status = begin(t, &weights, error);
 	if (status == FA_OK)
 		status = open_trainer(t, &weights, error);
 	fa_weights_free(&weights);

@@ -72,6 +72,7 @@ my ($out, $error) = ('', '');
 ok(IPC::Run::run([ 'sh', '-c', $typed ], '>', \$out, '2>', \$error), 'README: train') or diag $error;
 like($error, qr{starts from \S*/default\.safetensors, the shipped model}, 'says what it starts from');
 like($error, qr/heads of the model: age, gender, race \(/, 'and what it learns');
+like($error, qr/head $_: goes on from there/, "with its head of $_") for 'age', 'gender', 'race';
 like($out, qr/SET faceattr\.model = 'utk'/, 'says how to use it');
 my $answer = query($sql[1]);
 my @rows = split /\n/, $answer;
@@ -154,12 +155,19 @@ is(query('SELECT owner FROM face_model'), 'alice', 'replaced');
 is($status, 0, 'a head whose loss weighs nothing is none') or diag $error;
 is(query(q{SELECT count(age), count(gender), count(*) = count(race) FROM photos, face_attributes(image, 'race')}), '0|0|t', 'so the labels of a third one count alone');
 
+# five races of other names are not the shipped model's five
+my $five = q{SELECT image, (ARRAY['Elf', 'Dwarf', 'Human', 'Orc', 'Hobbit'])[id % 5 + 1] AS race FROM people};
+($status, $out, $error) = train('--query', $five, '--crops', '--epochs', '1', '--head-epochs', '0', '--val-share', '0.3', fresh());
+like($error, qr/head race: begins anew/, 'a head of other labels is not kept');
+
 # --- FairFace's races
 
 query(q{CREATE VIEW fair AS SELECT n AS id, image, int4range(10 * (n % 3), 10 * (n % 3) + 10) AS age, n % 2 AS gender, (ARRAY['East Asian', 'Indian', 'Black',
 	'White', 'Middle Eastern', 'Latino_Hispanic', 'Southeast Asian'])[n % 7 + 1] AS race FROM photos, generate_series(1, 28) n WHERE name = 'grey.jpg'});
 ($status, $out, $error) = train('--query', 'SELECT * FROM fair', '--crops', '--epochs', '1', '--head-epochs', '0', '--val-share', '0.3', fresh(), '--publish', 'fair');
 is($status, 0, 'seven races') or diag $error;
+like($error, qr/head race: begins anew/, 'which the shipped model does not know');
+like($error, qr/head gender: goes on from there/, 'while it knows the genders');
 is(query(q{SELECT string_agg(label, ',' ORDER BY label), round(sum(probability)::numeric, 3)
 	FROM photos, face_probabilities(image, 'race', 'fair') WHERE name = 'grey.jpg'}),
 	'Black,East Asian,Indian,Latino_Hispanic,Middle Eastern,Southeast Asian,White|1.000', 'show in SQL');
