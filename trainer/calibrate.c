@@ -113,12 +113,11 @@ round_to_half(fa_weights *weights)
 }
 
 /* Metadata "trained" is a JSON list of heads' names; without it all were. */
-static fa_status
-read_trained(fa_folded *f, fa_error *error)
+static void
+read_trained(const fa_weights *given, fa_folded *f)
 {
-	const char *text = fa_weights_get(&f->weights, "trained");
+	const char *text = fa_weights_get(given, "trained");
 	json_t *list = text == NULL ? NULL : json_loads(text, 0, NULL);
-	bool any = false;
 
 	for (int h = 0; h < FA_HEADS; h++)
 	{
@@ -129,10 +128,28 @@ read_trained(fa_folded *f, fa_error *error)
 
 			f->trained[h] |= name != NULL && strcmp(name, fa_heads[h].name) == 0;
 		}
-		any |= f->trained[h];
 	}
 	json_decref(list);
-	return any ? FA_OK : fa_fail(error, FA_INVALID, "the weights have no trained head");
+}
+
+/* An embedding that was trained alone has no head. */
+static bool
+has_heads(const fa_folded *f)
+{
+	bool any = false;
+
+	for (int h = 0; h < FA_HEADS; h++)
+		any |= f->trained[h];
+	return any;
+}
+
+static fa_status
+make_net(const fa_folded *f, const char *network, bool training, fa_net *net, fa_error *error)
+{
+	int size;
+
+	return has_heads(f) ? fa_attribute_net(net, network, f->hidden, training, 0, error)
+						: fa_embedding_net(net, network, training, &size, error);
 }
 
 static fa_status
@@ -162,10 +179,11 @@ fold(const fa_weights *given, fa_folded *f, fa_error *error)
 	name = name == NULL ? "mobilenet_v1" : name;
 	f->hidden = width == NULL ? 0 : atoi(width);
 	f->size = input == NULL ? 224 : atoi(input);
+	read_trained(given, f);
 	FA_TRY(fa_heads_read(given, error));
-	status = fa_attribute_net(&training, name, f->hidden, true, 0, error);
+	status = make_net(f, name, true, &training, error);
 	if (status == FA_OK)
-		status = fa_attribute_net(&use, name, f->hidden, false, 0, error);
+		status = make_net(f, name, false, &use, error);
 	if (status == FA_OK)
 		status = fa_fold_batch_norm(&training, given, &use, &f->weights, error);
 	fa_net_free(&training);
@@ -187,8 +205,6 @@ fa_fold_training(const char *path, const fa_model_facts *facts, fa_folded *folde
 	FA_TRY(fa_weights_read(&given, path, error));
 	status = fold(&given, folded, error);
 	fa_weights_free(&given);
-	if (status == FA_OK)
-		status = read_trained(folded, error);
 	if (status == FA_OK)
 		status = read_template(folded, facts, error);
 	return status == FA_OK ? FA_OK : fa_error_in(error, path);
@@ -385,27 +401,40 @@ fit_all(const fa_folded *f, const fa_logits *logits, bool negatives)
 	return fitted;
 }
 
-fa_status
-fa_calibrate(fa_folded *f, const fa_model_facts *facts, fa_engine *engine,
-			 const fa_loader_options *validation, const char *output, json_t **metrics,
-			 fa_error *error)
+/* Temperatures and the quantile, and what they come to. */
+static fa_status
+fit_and_measure(const fa_folded *f, fa_engine *engine, const fa_loader_options *validation,
+				fit *fitted, json_t **metrics, fa_error *error)
 {
 	fa_logits logits;
-	fit fitted;
 	fa_status status = FA_OK;
 
 	FA_TRY(fa_logits_collect(&fa_cpu_engine, engine, &f->weights, f->network, f->hidden,
 							 FA_PRECISION_FP32, validation, &logits, error));
-	fitted = fit_all(f, &logits, validation->negatives != NULL && validation->negatives->count > 0);
+	*fitted =
+		fit_all(f, &logits, validation->negatives != NULL && validation->negatives->count > 0);
 	if (metrics != NULL)
-		status = measure(f, &fitted, &logits, validation->faces, metrics, error);
+		status = measure(f, fitted, &logits, validation->faces, metrics, error);
 	fa_logits_free(&logits);
 	FA_TRY(status);
 	fprintf(stderr, "temperatures:");
 	for (int h = 0; h < FA_HEADS; h++)
 		if (f->trained[h])
-			fprintf(stderr, " %s %.3f", fa_heads[h].name, fitted.temperatures[h]);
-	fprintf(stderr, "; age quantile %.4f\n", fitted.quantile);
+			fprintf(stderr, " %s %.3f", fa_heads[h].name, fitted->temperatures[h]);
+	fprintf(stderr, "; age quantile %.4f\n", fitted->quantile);
+	return FA_OK;
+}
+
+fa_status
+fa_calibrate(fa_folded *f, const fa_model_facts *facts, fa_engine *engine,
+			 const fa_loader_options *validation, const char *output, json_t **metrics,
+			 fa_error *error)
+{
+	fit fitted = {.quantile = 0.1};
+	fa_status status = FA_OK;
+
+	if (has_heads(f))
+		FA_TRY(fit_and_measure(f, engine, validation, &fitted, metrics, error));
 	status = set_metadata(f, facts, &fitted, error);
 	if (status == FA_OK)
 	{

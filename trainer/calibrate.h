@@ -21,7 +21,7 @@ typedef struct fa_folded
 	fa_weights weights; /* folded and rounded, heads that were not trained among them; owned */
 	const char *network;
 	int hidden, size;
-	bool trained[FA_HEADS]; /* these heads become the model's */
+	bool trained[FA_HEADS]; /* these heads become the model's; none: an embedding alone */
 	double landmark_template[FA_LANDMARKS][2];
 } fa_folded;
 
@@ -42,8 +42,9 @@ extern fa_status fa_fold_training(const char *path, const fa_model_facts *facts,
 
 /*
  * Fits on validation data (options: as for fa_logits_collect) what is fitted, and writes the model.
- * A head without labels there keeps temperature 1. *metrics, unless NULL: the model's figures on
- * these data, as `faceattr evaluate --json` calls them, for the caller to free.
+ * A head without labels there keeps temperature 1. *metrics, NULL before, unless metrics is: the
+ * model's figures on these data, as `faceattr evaluate --json` calls them, for the caller to free.
+ * An embedding without heads has nothing to fit and no such figures.
  */
 extern fa_status fa_calibrate(fa_folded *folded, const fa_model_facts *facts, fa_engine *engine,
 							  const fa_loader_options *validation, const char *output,

@@ -90,9 +90,7 @@ fa_describe_training(const fa_train_options *o, const json_t *inherited,
 	}
 	FA_TRY(fa_weights_set(weights, "note", o->init == NULL ? "trained from random weights" : text,
 						  error));
-	if (o->task == FA_TASK_EMBED)
-		return FA_OK;
-	snprintf(text, sizeof(text), "%d", o->hidden);
+	snprintf(text, sizeof(text), "%d", o->task == FA_TASK_EMBED ? 0 : o->hidden);
 	FA_TRY(fa_weights_set(weights, "hidden", text, error));
 	return set_trained(trained, weights, error);
 }
@@ -127,6 +125,9 @@ make_model(const fa_finish *f, products *p, fa_error *error)
 	if (status == FA_OK)
 		status = fa_calibrate(&folded, &facts, f->engine, f->validation, p->model, &metrics, error);
 	fa_weights_free(&folded.weights);
+	if (status == FA_OK && metrics == NULL)
+		metrics = json_pack("{s:i, s:f}", "count", f->validation->faces->count,
+							"verification_accuracy", f->scores->means.score[FA_PERSON]);
 	if (status == FA_OK)
 		status = write_json(metrics, p->metrics, &p->metrics_text, error);
 	if (status == FA_OK)

@@ -23,7 +23,8 @@ typedef struct fa_finish
 	const json_t *record; /* of the options */
 	fa_engine *engine;
 	const fa_loader_options *validation;
-	int64_t rows; /* trained on */
+	const fa_scores *scores; /* of the best weights there */
+	int64_t rows;            /* trained on */
 } fa_finish;
 
 /* Into the metadata of a training's weights: all that calibrate.h looks for there. */

@@ -301,12 +301,13 @@ save(fa_training *t, fa_error *error)
 
 /* The loader's threads are not needed any more, and a session that waits neither. */
 static fa_status
-finish(fa_training *t, fa_error *error)
+finish(fa_training *t, const fa_scores *scores, fa_error *error)
 {
 	const fa_finish end = {.options = &t->o,
 						   .record = t->record,
 						   .engine = t->engine,
 						   .validation = &t->validating,
+						   .scores = scores,
 						   .rows = t->faces.count};
 
 	fa_loader_close(t->loader);
@@ -320,6 +321,7 @@ static fa_status
 run(fa_training *t, fa_error *error)
 {
 	double saved = fa_seconds();
+	fa_scores scores;
 	const char *first_damaged;
 	int damaged;
 
@@ -350,8 +352,8 @@ run(fa_training *t, fa_error *error)
 	if (out_of_patience(t))
 		fa_watch_say(&t->watch, "no better for %lld validations: stopped",
 					 (long long) t->progress.stale);
-	FA_TRY(fa_training_report_best(t, error));
-	return t->o.task == FA_TASK_EMBED ? FA_OK : finish(t, error);
+	FA_TRY(fa_training_report_best(t, &scores, error));
+	return finish(t, &scores, error);
 }
 
 /* ---- Before and after -------------------------------------------------------------- */

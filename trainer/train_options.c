@@ -280,8 +280,6 @@ parse_option(int key, char *text, struct argp_state *state)
 		argp_error(state, "--val-query needs --query");
 	if (o->source.query == NULL && o->publish == NULL && o->source.connection != NULL)
 		argp_error(state, "--dsn is for --query and --publish");
-	if (o->task == FA_TASK_EMBED && o->publish != NULL)
-		argp_error(state, "--task embed makes a backbone, which is no model to --publish");
 	if (o->task == FA_TASK_EMBED && (o->mixup > 0 || o->balance > 0 || o->negatives != NULL))
 		argp_error(state, "--task embed takes no --mixup, --balance and --negatives");
 	if (o->task == FA_TASK_EMBED)

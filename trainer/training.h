@@ -62,7 +62,7 @@ extern fa_status fa_training_read(fa_training *t, fa_error *error);
  * records what comes of it. epoch: where the training is; the rest is filled in.
  */
 extern fa_status fa_training_validate(fa_training *t, fa_epoch *epoch, fa_error *error);
-/* The last report is of the best weights. */
-extern fa_status fa_training_report_best(fa_training *t, fa_error *error);
+/* The last report is of the best weights, whose scores these are. */
+extern fa_status fa_training_report_best(fa_training *t, fa_scores *scores, fa_error *error);
 
 #endif

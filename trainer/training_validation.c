@@ -151,18 +151,17 @@ fa_training_validate(fa_training *t, fa_epoch *e, fa_error *error)
 }
 
 fa_status
-fa_training_report_best(fa_training *t, fa_error *error)
+fa_training_report_best(fa_training *t, fa_scores *scores, fa_error *error)
 {
 	char path[FA_PATH_LENGTH];
 	fa_weights weights = {0};
 	fa_logits logits = {0};
-	fa_scores scores;
 	fa_status status;
 
 	FA_TRY(fa_weights_read(&weights, fa_output_path(t, "best.safetensors", path), error));
-	status = run_validation(t, &weights, &scores, &logits, error);
+	status = run_validation(t, &weights, scores, &logits, error);
 	if (status == FA_OK)
-		status = write_report(t, "the best weights", &scores, &logits, error);
+		status = write_report(t, "the best weights", scores, &logits, error);
 	fa_logits_free(&logits);
 	fa_weights_free(&weights);
 	return status;

@@ -95,9 +95,8 @@ read_heads(fa_attribute_model *m, const fa_weights *weights, fa_error *error)
 	size_t count = (size_t) FA_MAX_HEADS * FA_MAX_CLASSES;
 	fa_status status = FA_OK;
 
-	if (!json_is_array(heads) || json_array_size(heads) < 1 ||
-		json_array_size(heads) > FA_MAX_HEADS)
-		status = bad(error, "\"heads\" is no JSON array of 1 to %d heads", FA_MAX_HEADS);
+	if (!json_is_array(heads) || json_array_size(heads) > FA_MAX_HEADS)
+		status = bad(error, "\"heads\" is no JSON array of up to %d heads", FA_MAX_HEADS);
 	else
 	{
 		m->labels = calloc(count, sizeof(char *));

@@ -26,7 +26,7 @@ struct fa_pipeline
 	fa_engine *engine;
 	fa_precision precision;
 	fa_detector *detector;
-	fa_attribute_model attributes; /* head_count 0: detector only */
+	fa_attribute_model attributes; /* model NULL: detector only */
 	fa_work work;
 };
 
@@ -151,7 +151,7 @@ fa_pipeline_network(const fa_pipeline *pipeline)
 fa_face_options
 fa_pipeline_options(const fa_pipeline *pipeline)
 {
-	return pipeline->attributes.head_count > 0 ? pipeline->attributes.options
+	return pipeline->attributes.model != NULL ? pipeline->attributes.options
 											   : fa_default_options();
 }
 
@@ -585,7 +585,7 @@ find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 	closer_look closer = {0};
 	fa_status status = detect(pipeline, photo, view, options, faces, interrupt, error);
 
-	if (status == FA_OK && classify && m->head_count == 0)
+	if (status == FA_OK && classify && m->model == NULL)
 		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
 	if (status == FA_OK && embeddings != NULL)
 	{
@@ -787,7 +787,7 @@ classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pi
 		if (crops[i].bytes != NULL)
 			indexes[there++] = i;
 	pipeline->work.images += there;
-	if (pipeline->attributes.head_count == 0)
+	if (pipeline->attributes.model == NULL)
 		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
 	else
 		status = run_crops(pipeline, there, make_ready_crop, take_ready_outputs, &ready, interrupt,

@@ -176,8 +176,8 @@ my %bad = (
 	'a photo' => [slurp_file(photo_path('portrait.jpg')), qr/22000: weights file is damaged/],
 	'half a file' => [substr($whole, 0, length($whole) / 2), qr/22000: weights file is damaged/],
 	'the detector' => [slurp_file($detector), qr/22000: weights file has unusable metadata/],
-	'no heads' => [slurp_file(model_file('bad', sub { @{ $_[1] } = () })), qr/22000: weights file has unusable metadata\nDETAIL:  "heads"/],
 	'an unknown network' => [slurp_file(model_file('bad', sub { $_[0]{network} = 'perceptron' })), qr/22000: .*\nDETAIL:  Network "perceptron"/],
+	'tensors of heads that it has not' => [slurp_file(model_file('bad', sub { @{ $_[1] } = () })), qr/22023: network "mobilenet_v1" has no tensor "/],
 	'labels that do not fit' => [slurp_file(model_file('bad', sub { push @{ $_[1][1]{labels} }, 'third' })), qr/22023: tensor "gender.*" does not fit/],
 	'not a finite number' => [substr($whole, 0, -2) . "\x00\x7c", qr/22000: /],
 );

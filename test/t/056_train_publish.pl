@@ -174,6 +174,20 @@ is(query(q{SELECT string_agg(label, ',' ORDER BY label), round(sum(probability):
 is(query(q{SELECT f.race = (SELECT label FROM face_probabilities(image, 'race', 'fair') ORDER BY probability DESC LIMIT 1)
 	FROM photos, face_classify(image, 'fair') f WHERE name = 'grey.jpg'}), 't', 'the likeliest is the face\'s');
 
+# --- An embedding alone
+
+($status, $out, $error) = train('--task', 'embed', '--query', 'SELECT image, id % 10 AS person FROM people', '--crops', '--epochs', '1',
+	'--batch', '8', '--val-share', '0.4', fresh(), '--publish', 'persons');
+is($status, 0, 'an embedding') or diag $error;
+is(query(q{SELECT count(*) > 3, bool_and(abs(1 - (SELECT sqrt(sum(x::float8 * x)) FROM unnest(e) x)) < 1e-5 AND cardinality(e) = 1024)
+	FROM photos, face_embedding(image, 'persons') e}), 't|t', 'is for face_embedding');
+is(query(q{SELECT count(box) = count(*), count(score) > 3, count(age), count(gender), count(race) FROM photos, face_attributes(image, 'persons')}),
+	't|t|0|0|0', 'face_attributes tells boxes and scores');
+is(query(q{SELECT count(*), count(age) FROM photos, face_classify(image, 'persons')}), query('SELECT count(*), 0 FROM photos'), 'face_classify nothing');
+is(query(q{SELECT bool_and(length(face_annotate(image, 'persons')) > 1000) FROM photos}), 't', 'face_annotate draws boxes');
+is(query(q{SELECT (metrics ->> 'verification_accuracy')::float8 BETWEEN 0 AND 100, (metrics ->> 'count')::int > 0 FROM face_model WHERE name = 'persons'}),
+	't|t', 'verification accuracy is its figure');
+
 # --- Watched, killed and gone on with: the same model to the bit
 
 my @long = ('--query', 'SELECT image, age, gender, race FROM people', '--crops', '--epochs', '4', '--head-epochs', '1', '--val-share', '0.3');

@@ -111,7 +111,6 @@ static const struct
 	{"hidden", "-1", "hidden"},
 	{"hidden", "1e9", "hidden"},
 	{"heads", "nonsense", "heads"},
-	{"heads", "[]", "heads"},
 	{"heads", "{}", "heads"},
 	{"heads", "[{\"classes\":5,\"temperature\":1}]", "no name"},
 	{"heads", "[{\"name\":\"age\",\"classes\":1,\"temperature\":1}]", "classes"},
