@@ -7,29 +7,41 @@ BEGIN { open $out, '>&', \*STDOUT or die }    # the next module redirects it to 
 use lib 'test/t';
 use Faceattr;
 
-my $node = new_node('bench', 'max_parallel_workers_per_gather = 0');
-load_photos($node);
+my $node;
 sub query { return split /\n/, $node->safe_psql('postgres', $_[0]) }
 sub median { my @sorted = sort { $a <=> $b } @_; return $sorted[@sorted / 2] }
 
 # Elapsed time of the first and the second call in new backends, and the private
-# memory that the first one adds.
+# memory that the first one adds: preloaded, with the model shared already, and not. MODEL is a file.
 my $timed = q{
 	DO $$ BEGIN PERFORM set_config('bench.start', clock_timestamp()::text, false); END $$;
 	SELECT count(*) FROM face_attributes((SELECT image FROM photos WHERE name = 'portrait.jpg')) \g /dev/null
 	SELECT extract(epoch FROM clock_timestamp() - current_setting('bench.start')::timestamptz) * 1000;};
 my $memory = q{
 	SELECT (regexp_match(pg_read_file('/proc/' || pg_backend_pid() || '/status', 0, 100000), 'RssAnon:\s+(\d+)'))[1];};
-my (@first, @second, @gain);
-for (1 .. 11)
+for my $preload ('', 'faceattr')
 {
-	my ($before, $first, $after, $second) = query($memory . $timed . $memory . $timed);
-	push @first, $first;
-	push @second, $second;
-	push @gain, $after - $before;
+	$node->stop if defined $node;
+	$node = new_node("bench$preload", "max_parallel_workers_per_gather = 0\nshared_preload_libraries = '$preload'");
+	load_photos($node);
+	my $model = 'default';
+	if (defined $ENV{MODEL})
+	{
+		$model = 'bench';
+		query("SELECT face_model_import('bench', '$ENV{MODEL}')");
+	}
+	my (@first, @second, @gain);
+	for (0 .. 19)
+	{
+		my ($before, $first, $after, $second) = query("SET faceattr.model = '$model';" . $memory . $timed . $memory . $timed);
+		next if $_ == 0;    # packs
+		push @first, $first;
+		push @second, $second;
+		push @gain, $after - $before;
+	}
+	printf $out "new backend, %s: first call %.0f ms, second %.0f ms; private memory gained %.1f MB\n",
+	  $preload ? 'preloaded' : 'not preloaded', median(@first), median(@second), median(@gain) / 1024;
 }
-printf $out "new backend: first call %.0f ms, second %.0f ms; private memory gained %.1f MB\n",
-  median(@first), median(@second), median(@gain) / 1024;
 
 # Nanoseconds of one more operator in a filter over many rows.
 my ($few, $many) = map { my $filter = $_; median(map { (query(qq{

@@ -118,6 +118,25 @@ COMMENT ON COLUMN faceattr_stat.decode_time IS 'milliseconds spent on reading, s
 COMMENT ON COLUMN faceattr_stat.detect_time IS 'milliseconds spent on finding faces';
 COMMENT ON COLUMN faceattr_stat.classify_time IS 'milliseconds spent on their attributes';
 
+CREATE FUNCTION faceattr_stat_loaded(OUT model text, OUT key bytea, OUT "precision" text, OUT location text, OUT size bigint,
+	OUT pins int, OUT hits bigint, OUT last_use timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'faceattr_stat_loaded' LANGUAGE C
+VOLATILE STRICT PARALLEL RESTRICTED ROWS 4;
+COMMENT ON FUNCTION faceattr_stat_loaded() IS 'the rows of view faceattr_stat_models';
+
+CREATE VIEW faceattr_stat_models AS SELECT * FROM faceattr_stat_loaded();
+GRANT SELECT ON faceattr_stat_models TO PUBLIC;
+COMMENT ON VIEW faceattr_stat_models IS 'models in memory: those that all sessions share, and this session''s own copies';
+COMMENT ON COLUMN faceattr_stat_models.model IS 'name by which it was asked for first; another database may know it by another';
+COMMENT ON COLUMN faceattr_stat_models.key IS 'what it is: SHA-256 of a published model''s weights, as in face_model; of a shipped one, identity and time of its file';
+COMMENT ON COLUMN faceattr_stat_models."precision" IS 'arithmetic that its weights are packed for';
+COMMENT ON COLUMN faceattr_stat_models.location IS 'shared; packing: about to be shared; private: this session''s own copy, as the library is not preloaded or there was no room';
+COMMENT ON COLUMN faceattr_stat_models.size IS 'bytes of shared memory, or of the private copy''s file';
+COMMENT ON COLUMN faceattr_stat_models.pins IS 'running statements that use the shared copy';
+COMMENT ON COLUMN faceattr_stat_models.hits IS 'statements that found it in memory (private: calls)';
+COMMENT ON COLUMN faceattr_stat_models.last_use IS 'when a statement last began or ended to use it';
+
 CREATE FUNCTION faceattr_stat_reset() RETURNS void
 AS 'MODULE_PATHNAME', 'faceattr_stat_reset' LANGUAGE C
 VOLATILE STRICT PARALLEL RESTRICTED;

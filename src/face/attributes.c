@@ -226,6 +226,7 @@ fa_attribute_model_close(const fa_engine_interface *interface, fa_attribute_mode
 	for (int i = 0; i < m->label_count; i++)
 		free(m->labels[i]);
 	free(m->labels);
+	free(m->metadata);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -247,8 +248,30 @@ build(fa_net *net, const char *network, const fa_head *heads, int head_count, in
 }
 
 static fa_status
+keep_metadata(fa_attribute_model *m, const fa_weights *weights, fa_error *error)
+{
+	size_t length = 0;
+	char *end;
+
+	for (int i = 0; i < weights->metadata_count; i++)
+		length += strlen(weights->metadata[i].key) + strlen(weights->metadata[i].value) + 2;
+	end = m->metadata = malloc(length + 1);
+	if (end == NULL)
+		return fa_no_memory(error, length);
+	m->metadata_length = length;
+	for (int i = 0; i < weights->metadata_count; i++)
+	{
+		end = stpcpy(end, weights->metadata[i].key) + 1;
+		end = stpcpy(end, weights->metadata[i].value) + 1;
+	}
+	return FA_OK;
+}
+
+/* packed NULL: the weights are all there; else only their metadata. */
+static fa_status
 open_model(const fa_engine_interface *interface, fa_engine *engine, fa_precision precision,
-		   const fa_weights *weights, fa_attribute_model *m, fa_error *error)
+		   const fa_weights *weights, const fa_bytes *packed, fa_attribute_model *m,
+		   fa_error *error)
 {
 	fa_head heads[FA_MAX_HEADS];
 	fa_net net;
@@ -267,9 +290,14 @@ open_model(const fa_engine_interface *interface, fa_engine *engine, fa_precision
 	m->embedding_size = net.ops[net.outputs[m->embedding].op].channels;
 	for (int i = 0; i < m->head_count; i++)
 		m->outputs[i] = fa_net_find_output(&net, m->heads[i].name);
-	status = fa_weights_match(weights, &net, false, error);
+	status = keep_metadata(m, weights, error);
+	if (status == FA_OK && packed == NULL)
+		status = fa_weights_match(weights, &net, false, error);
 	if (status == FA_OK)
-		status = interface->load(engine, &net, weights, precision, &m->model, error);
+		status = packed == NULL
+					 ? interface->load(engine, &net, weights, precision, &m->model, error)
+					 : interface->load_packed(engine, &net, precision, packed->bytes,
+											  packed->length, &m->model, error);
 	fa_net_free(&net);
 	return status;
 }
@@ -284,7 +312,7 @@ fa_attribute_model_open(const fa_engine_interface *interface, fa_engine *engine,
 
 	memset(model, 0, sizeof(*model));
 	FA_TRY(fa_weights_read(&weights, path, error));
-	status = open_model(interface, engine, precision, &weights, model, error);
+	status = open_model(interface, engine, precision, &weights, NULL, model, error);
 	fa_weights_free(&weights);
 	if (status != FA_OK)
 	{
@@ -304,7 +332,43 @@ fa_attribute_model_open_bytes(const fa_engine_interface *interface, fa_engine *e
 
 	memset(model, 0, sizeof(*model));
 	FA_TRY(fa_weights_parse(&weights, bytes->bytes, bytes->length, error));
-	status = open_model(interface, engine, precision, &weights, model, error);
+	status = open_model(interface, engine, precision, &weights, NULL, model, error);
+	fa_weights_free(&weights);
+	if (status != FA_OK)
+		fa_attribute_model_close(interface, model);
+	return status;
+}
+
+/* Keys and values, each ended by a zero byte. */
+static fa_status
+parse_metadata(const fa_bytes *bytes, fa_weights *weights, fa_error *error)
+{
+	const char *at = bytes->bytes, *end = at + bytes->length;
+
+	while (at < end)
+	{
+		const char *value = memchr(at, 0, (size_t) (end - at));
+
+		if (value == NULL || ++value == end || memchr(value, 0, (size_t) (end - value)) == NULL)
+			return bad(error, "The packed metadata end too early");
+		FA_TRY(fa_weights_set(weights, at, value, error));
+		at = value + strlen(value) + 1;
+	}
+	return FA_OK;
+}
+
+fa_status
+fa_attribute_model_open_packed(const fa_engine_interface *interface, fa_engine *engine,
+							   fa_precision precision, const fa_bytes *metadata,
+							   const fa_bytes *packed, fa_attribute_model *model, fa_error *error)
+{
+	fa_weights weights = {0};
+	fa_status status;
+
+	memset(model, 0, sizeof(*model));
+	status = parse_metadata(metadata, &weights, error);
+	if (status == FA_OK)
+		status = open_model(interface, engine, precision, &weights, packed, model, error);
 	fa_weights_free(&weights);
 	if (status != FA_OK)
 		fa_attribute_model_close(interface, model);

@@ -25,6 +25,8 @@ typedef struct fa_attribute_model
 	fa_face_options options;
 	char **labels; /* all heads' labels; owned */
 	int label_count;
+	char *metadata; /* the file's: keys and values, each ended by a zero byte; owned */
+	size_t metadata_length;
 } fa_attribute_model;
 
 /* Reads and checks a file (docs/weights-format.md). Errors begin with the path. */
@@ -36,6 +38,11 @@ extern fa_status fa_attribute_model_open_bytes(const fa_engine_interface *interf
 											   fa_engine *engine, fa_precision precision,
 											   const fa_bytes *bytes, fa_attribute_model *model,
 											   fa_error *error);
+/* The same of its metadata and weights that are packed already (engine.h). */
+extern fa_status fa_attribute_model_open_packed(const fa_engine_interface *interface,
+												fa_engine *engine, fa_precision precision,
+												const fa_bytes *metadata, const fa_bytes *packed,
+												fa_attribute_model *model, fa_error *error);
 extern void fa_attribute_model_close(const fa_engine_interface *interface,
 									 fa_attribute_model *model);
 

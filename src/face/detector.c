@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define LEVELS 3
+#define USUAL_SIZE 640      /* that weights are packed for */
 #define MAX_CANDIDATES 4000 /* enter suppression; a full stadium has fewer faces */
 #define NMS_OVERLAP 0.45    /* as YuNet's authors evaluate */
 #define NMS_INSIDE 0.85
@@ -55,20 +56,25 @@ fa_detector_close(fa_detector *detector)
 	free(detector);
 }
 
+/* From packed weights where there are any, else from the file. */
 static fa_status
 load_network(fa_detector *d, fa_engine *engine, fa_precision precision, const char *path,
-			 fa_error *error)
+			 const void *block, size_t length, fa_error *error)
 {
 	static const char *const kinds[4] = {"cls", "obj", "bbox", "kps"};
-	fa_weights weights;
+	fa_weights weights = {0};
 	fa_net net;
 	fa_status status;
 
-	FA_TRY(fa_weights_read(&weights, path, error));
+	if (block == NULL)
+		FA_TRY(fa_weights_read(&weights, path, error));
 	status = fa_net_yunet_n(&net, error);
 	if (status == FA_OK)
 	{
-		status = d->interface->load(engine, &net, &weights, precision, &d->model, error);
+		status = block != NULL
+					 ? d->interface->load_packed(engine, &net, precision, block, length, &d->model,
+												 error)
+					 : d->interface->load(engine, &net, &weights, precision, &d->model, error);
 		for (int level = 0; level < LEVELS; level++)
 			for (int k = 0; k < 4; k++)
 			{
@@ -83,9 +89,10 @@ load_network(fa_detector *d, fa_engine *engine, fa_precision precision, const ch
 	return status;
 }
 
-fa_status
-fa_detector_open(const fa_engine_interface *interface, fa_engine *engine, fa_precision precision,
-				 const char *path, fa_detector **detector, fa_error *error)
+static fa_status
+open_detector(const fa_engine_interface *interface, fa_engine *engine, fa_precision precision,
+			  const char *path, const void *block, size_t length, fa_detector **detector,
+			  fa_error *error)
 {
 	fa_detector *d = calloc(1, sizeof(fa_detector));
 
@@ -93,13 +100,34 @@ fa_detector_open(const fa_engine_interface *interface, fa_engine *engine, fa_pre
 	if (d == NULL)
 		return fa_no_memory(error, sizeof(fa_detector));
 	d->interface = interface;
-	if (load_network(d, engine, precision, path, error) != FA_OK)
+	if (load_network(d, engine, precision, path, block, length, error) != FA_OK)
 	{
 		fa_detector_close(d);
 		return error->status;
 	}
 	*detector = d;
 	return FA_OK;
+}
+
+fa_status
+fa_detector_open(const fa_engine_interface *interface, fa_engine *engine, fa_precision precision,
+				 const char *path, fa_detector **detector, fa_error *error)
+{
+	return open_detector(interface, engine, precision, path, NULL, 0, detector, error);
+}
+
+fa_status
+fa_detector_open_packed(const fa_engine_interface *interface, fa_engine *engine,
+						fa_precision precision, const void *block, size_t length,
+						fa_detector **detector, fa_error *error)
+{
+	return open_detector(interface, engine, precision, NULL, block, length, detector, error);
+}
+
+fa_status
+fa_detector_pack(fa_detector *d, void **block, size_t *length, fa_error *error)
+{
+	return d->interface->pack(d->model, USUAL_SIZE, USUAL_SIZE, block, length, error);
 }
 
 static int

@@ -16,6 +16,12 @@ typedef struct fa_detector fa_detector;
 extern fa_status fa_detector_open(const fa_engine_interface *interface, fa_engine *engine,
 								  fa_precision precision, const char *path, fa_detector **detector,
 								  fa_error *error);
+/* Packed weights and a detector that runs from them: see engine.h. */
+extern fa_status fa_detector_pack(fa_detector *detector, void **block, size_t *length,
+								  fa_error *error);
+extern fa_status fa_detector_open_packed(const fa_engine_interface *interface, fa_engine *engine,
+										 fa_precision precision, const void *block, size_t length,
+										 fa_detector **detector, fa_error *error);
 extern void fa_detector_close(fa_detector *detector);
 
 /* The smallest eighths at which a photo is still as large as detection wants it. */

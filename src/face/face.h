@@ -70,6 +70,16 @@ extern fa_status fa_pipeline_open_bytes(const fa_engine_interface *interface, in
 										fa_precision precision, const char *directory,
 										const fa_bytes *model, fa_pipeline **pipeline,
 										fa_error *error);
+/*
+ * All that a pipeline needs, as one malloc'ed block, and a pipeline that runs straight from a
+ * copy of it at a multiple of 64, for memory that processes share: see pack and load_packed in
+ * engine.h. The pipeline has an attribute model; the block must outlive what is opened from it.
+ */
+extern fa_status fa_pipeline_pack(fa_pipeline *pipeline, void **block, size_t *length,
+								  fa_error *error);
+extern fa_status fa_pipeline_open_packed(const fa_engine_interface *interface, int threads,
+										 fa_precision precision, const void *block, size_t length,
+										 fa_pipeline **pipeline, fa_error *error);
 extern void fa_pipeline_close(fa_pipeline *pipeline);
 extern void fa_pipeline_set_threads(fa_pipeline *pipeline, int threads);
 extern fa_precision fa_pipeline_precision(const fa_pipeline *pipeline);

@@ -7,8 +7,6 @@
  * the file and decoded larger. Boxes are clipped to the photo.
  */
 #include "align.h"
-#include "attributes.h"
-#include "detector.h"
 #include "pipeline.h"
 
 #include <math.h>
@@ -19,16 +17,6 @@
 #define BATCH 8 /* of crops; what is left over goes one by one, so that two sizes are compiled */
 #define SECOND_LOOK_BELOW 0.7         /* view pixels per crop pixel */
 #define SECOND_LOOK_PIXELS (24 << 20) /* at most, of the part that is decoded again */
-
-struct fa_pipeline
-{
-	const fa_engine_interface *interface;
-	fa_engine *engine;
-	fa_precision precision;
-	fa_detector *detector;
-	fa_attribute_model attributes; /* model NULL: detector only */
-	fa_work work;
-};
 
 /* Adds the time since *since to *total; from there on, the next part is timed. */
 static void
@@ -78,26 +66,44 @@ fa_pipeline_close(fa_pipeline *pipeline)
 	free(pipeline);
 }
 
-/* With the attribute model in a file, or in memory, or neither. */
-static fa_status
-open_pipeline(const fa_engine_interface *interface, int threads, fa_precision precision,
-			  const char *directory, const char *model_path, const fa_bytes *model,
-			  fa_pipeline **pipeline, fa_error *error)
+/* An engine, and nothing on it yet. */
+fa_status
+fa_pipeline_new(const fa_engine_interface *interface, int threads, fa_precision precision,
+				fa_pipeline **pipeline, fa_error *error)
 {
 	fa_pipeline *p = calloc(1, sizeof(fa_pipeline));
-	char path[4096];
 	fa_status status;
 
 	*pipeline = NULL;
 	if (p == NULL)
 		return fa_no_memory(error, sizeof(fa_pipeline));
 	p->interface = interface;
-	snprintf(path, sizeof(path), "%s/yunet_n.safetensors", directory);
 	status = interface->open(threads, &p->engine, error);
 	if (status == FA_OK)
 		status = interface->resolve_precision(p->engine, precision, &p->precision, error);
-	if (status == FA_OK)
-		status = fa_detector_open(interface, p->engine, p->precision, path, &p->detector, error);
+	if (status != FA_OK)
+	{
+		fa_pipeline_close(p);
+		return status;
+	}
+	*pipeline = p;
+	return FA_OK;
+}
+
+/* With the attribute model in a file, or in memory, or neither. */
+static fa_status
+open_pipeline(const fa_engine_interface *interface, int threads, fa_precision precision,
+			  const char *directory, const char *model_path, const fa_bytes *model,
+			  fa_pipeline **pipeline, fa_error *error)
+{
+	fa_pipeline *p;
+	char path[4096];
+	fa_status status;
+
+	*pipeline = NULL;
+	FA_TRY(fa_pipeline_new(interface, threads, precision, &p, error));
+	snprintf(path, sizeof(path), "%s/yunet_n.safetensors", directory);
+	status = fa_detector_open(interface, p->engine, p->precision, path, &p->detector, error);
 	if (status == FA_OK && model_path != NULL)
 		status = fa_attribute_model_open(interface, p->engine, p->precision, model_path,
 										 &p->attributes, error);

@@ -8,17 +8,16 @@
  * layout repacks a copy for itself. Tensors live in the engine's arena, at
  * offsets that let them share memory when their lifetimes do not meet.
  */
-#include "cpu.h"
+#include "cpu_model.h"
 #include "fold.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PROGRAMS 8
 #define KEPT_ARENA ((size_t) 64 << 20) /* a larger arena is given back after the run */
 
-typedef struct program
+struct fa_program
 {
 	int count, height, width;
 	uint64_t last_use;
@@ -30,29 +29,10 @@ typedef struct program
 	size_t scratchpad; /* place in the arena */
 	size_t arena_size;
 	const char *bound; /* arena that the convolutions are bound to */
-} program;
-
-typedef struct packed
-{
-	void *data;
-	fa_layout layout;
-	float *bias;
-} packed;
-
-struct fa_model
-{
-	fa_engine *engine;
-	fa_net net;
-	fa_plan plan;
-	fa_weights plain; /* convolutions' weights until they are packed */
-	packed *weights;  /* per operation */
-	float **norms;    /* per operation: batch norm as gain, then shift */
-	program *programs[MAX_PROGRAMS];
-	uint64_t clock;
 };
 
 static void
-program_free(const fa_model *model, program *p)
+program_free(const fa_model *model, fa_program *p)
 {
 	if (p == NULL)
 		return;
@@ -75,17 +55,18 @@ fa_cpu_unload(fa_model *model)
 {
 	if (model == NULL)
 		return;
-	for (int i = 0; i < MAX_PROGRAMS; i++)
+	for (int i = 0; i < FA_MAX_PROGRAMS; i++)
 		program_free(model, model->programs[i]);
 	for (int i = 0; i < model->net.op_count; i++)
 	{
-		if (model->weights != NULL)
+		if (model->weights != NULL && !model->borrowed)
 		{
 			free(model->weights[i].data);
 			free(model->weights[i].bias);
-			fa_layout_free(&model->weights[i].layout);
 		}
-		if (model->norms != NULL)
+		if (model->weights != NULL)
+			fa_layout_free(&model->weights[i].layout);
+		if (model->norms != NULL && !model->borrowed)
 			free(model->norms[i]);
 	}
 	free(model->weights);
@@ -171,38 +152,53 @@ take_weights(fa_model *model, const fa_weights *weights, fa_error *error)
 }
 
 fa_status
+fa_cpu_model_new(fa_engine *engine, const fa_net *net, fa_precision precision, fa_model **model,
+				 fa_error *error)
+{
+	fa_model *made = calloc(1, sizeof(fa_model));
+	fa_status status;
+
+	*model = NULL;
+	if (made == NULL)
+		return fa_no_memory(error, sizeof(fa_model));
+	made->engine = engine;
+	made->precision = precision;
+	status = fa_net_copy(&made->net, net, error);
+	if (status == FA_OK)
+		status = fa_plan_make(&made->plan, net, precision, NULL, error);
+	if (status == FA_OK)
+	{
+		made->weights = calloc(net->op_count + 1, sizeof(fa_packed_weights));
+		made->norms = calloc(net->op_count + 1, sizeof(float *));
+		if (made->weights == NULL || made->norms == NULL)
+			status = fa_no_memory(error, net->op_count * sizeof(fa_packed_weights));
+	}
+	if (status != FA_OK)
+	{
+		fa_cpu_unload(made);
+		return status;
+	}
+	*model = made;
+	return FA_OK;
+}
+
+fa_status
 fa_cpu_load(fa_engine *engine, const fa_net *net, const fa_weights *weights, fa_precision precision,
 			fa_model **model, fa_error *error)
 {
-	fa_model *loaded;
 	fa_status status;
 
 	*model = NULL;
 	FA_TRY(fa_cpu_engine.resolve_precision(engine, precision, &precision, error));
 	FA_TRY(fa_weights_match(weights, net, true, error));
-	loaded = calloc(1, sizeof(fa_model));
-	if (loaded == NULL)
-		return fa_no_memory(error, sizeof(fa_model));
-	loaded->engine = engine;
-	status = fa_net_copy(&loaded->net, net, error);
-	if (status == FA_OK)
-		status = fa_plan_make(&loaded->plan, net, precision, NULL, error);
-	if (status == FA_OK)
-	{
-		loaded->weights = calloc(net->op_count + 1, sizeof(packed));
-		loaded->norms = calloc(net->op_count + 1, sizeof(float *));
-		if (loaded->weights == NULL || loaded->norms == NULL)
-			status = fa_no_memory(error, net->op_count * sizeof(packed));
-	}
-	if (status == FA_OK)
-		status = take_weights(loaded, weights, error);
+	FA_TRY(fa_cpu_model_new(engine, net, precision, model, error));
+	status = take_weights(*model, weights, error);
 	if (status != FA_OK)
 	{
-		fa_cpu_unload(loaded);
-		return status;
+		fa_cpu_unload(*model);
+		*model = NULL;
 	}
-	*model = loaded;
-	return FA_OK;
+	return status;
 }
 
 static fa_status
@@ -225,10 +221,10 @@ repack(const fa_model *model, const fa_layout *from, const void *data, const fa_
 
 /* The convolution of a step, with the shared weights where it can use them. */
 static fa_status
-compile_convolution(fa_model *model, program *p, int index, fa_error *error)
+compile_convolution(fa_model *model, fa_program *p, int index, fa_error *error)
 {
 	const fa_step *step = &model->plan.steps[index];
-	packed *weights = &model->weights[step->op];
+	fa_packed_weights *weights = &model->weights[step->op];
 	fa_conv *conv = &p->convs[index];
 	fa_conv_spec spec = fa_step_spec(&model->net, &model->plan, step, p->shapes, p->count);
 	fa_layout plain;
@@ -269,7 +265,7 @@ typedef struct lifetime
  * end; so does what a sum in place takes over.
  */
 static void
-find_lifetimes(const fa_model *model, const program *p, lifetime *tensors)
+find_lifetimes(const fa_model *model, const fa_program *p, lifetime *tensors)
 {
 	const fa_net *net = &model->net;
 	const fa_plan *plan = &model->plan;
@@ -325,7 +321,7 @@ free_place(const lifetime *tensors, const int *placed, int count, const lifetime
 
 /* Gives every tensor a place behind the scratchpad. */
 static fa_status
-place_tensors(const fa_model *model, program *p, fa_error *error)
+place_tensors(const fa_model *model, fa_program *p, fa_error *error)
 {
 	const fa_plan *plan = &model->plan;
 	size_t n = (size_t) model->net.op_count, scratchpad = 0;
@@ -376,7 +372,7 @@ check_sizes(const fa_net *net, const fa_shape *shapes, int count, fa_error *erro
 }
 
 static fa_status
-compile(fa_model *model, program *p, const fa_batch *batch, const fa_interrupt *interrupt,
+compile(fa_model *model, fa_program *p, const fa_batch *batch, const fa_interrupt *interrupt,
 		fa_error *error)
 {
 	int steps = model->plan.step_count, ops = model->net.op_count;
@@ -404,13 +400,13 @@ compile(fa_model *model, program *p, const fa_batch *batch, const fa_interrupt *
 
 /* The program for a batch, compiled if need be in place of the one unused for longest. */
 static fa_status
-find_program(fa_model *model, const fa_batch *batch, const fa_interrupt *interrupt, program **found,
-			 fa_error *error)
+find_program(fa_model *model, const fa_batch *batch, const fa_interrupt *interrupt,
+			 fa_program **found, fa_error *error)
 {
-	program **slot = &model->programs[0], *p;
+	fa_program **slot = &model->programs[0], *p;
 	fa_status status;
 
-	for (int i = 0; i < MAX_PROGRAMS; i++)
+	for (int i = 0; i < FA_MAX_PROGRAMS; i++)
 	{
 		p = model->programs[i];
 		if (p != NULL && p->count == batch->count && p->height == batch->height &&
@@ -423,9 +419,9 @@ find_program(fa_model *model, const fa_batch *batch, const fa_interrupt *interru
 		if (*slot != NULL && (p == NULL || p->last_use < (*slot)->last_use))
 			slot = &model->programs[i];
 	}
-	p = calloc(1, sizeof(program));
+	p = calloc(1, sizeof(fa_program));
 	if (p == NULL)
-		return fa_no_memory(error, sizeof(program));
+		return fa_no_memory(error, sizeof(fa_program));
 	status = compile(model, p, batch, interrupt, error);
 	if (status != FA_OK)
 	{
@@ -439,14 +435,23 @@ find_program(fa_model *model, const fa_batch *batch, const fa_interrupt *interru
 	return FA_OK;
 }
 
+fa_status
+fa_cpu_compile(fa_model *model, const fa_batch *batch, fa_error *error)
+{
+	fa_program *p;
+
+	fa_cpu_use_threads(model->engine);
+	return find_program(model, batch, NULL, &p, error);
+}
+
 static void *
-tensor_of(const fa_model *model, const program *p, int op)
+tensor_of(const fa_model *model, const fa_program *p, int op)
 {
 	return model->engine->arena + p->offsets[model->plan.holder[op]];
 }
 
 static fa_status
-bind(fa_model *model, program *p, fa_error *error)
+bind(fa_model *model, fa_program *p, fa_error *error)
 {
 	fa_engine *engine = model->engine;
 
@@ -465,7 +470,7 @@ bind(fa_model *model, program *p, fa_error *error)
 	{
 		const fa_step *step = &model->plan.steps[i];
 		const fa_op *op = &model->net.ops[step->op];
-		const packed *weights = &model->weights[step->op];
+		const fa_packed_weights *weights = &model->weights[step->op];
 
 		if (fa_is_convolution(op))
 			fa_conv_bind(&p->convs[i], tensor_of(model, p, op->input[0]),
@@ -477,7 +482,7 @@ bind(fa_model *model, program *p, fa_error *error)
 }
 
 static fa_status
-take_step(fa_model *model, program *p, int index, const fa_batch *batch, fa_error *error)
+take_step(fa_model *model, fa_program *p, int index, const fa_batch *batch, fa_error *error)
 {
 	const fa_step *step = &model->plan.steps[index];
 	const fa_net *net = &model->net;
@@ -543,7 +548,7 @@ fa_cpu_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 		   const fa_interrupt *interrupt, fa_error *error)
 {
 	fa_engine *engine = model->engine;
-	program *p = NULL;
+	fa_program *p = NULL;
 
 	if (batch->count < 1)
 		return fa_fail(error, FA_INVALID, "a batch needs at least one image");

@@ -98,6 +98,18 @@ typedef struct fa_engine_interface
 					  fa_precision precision, fa_model **model, fa_error *error);
 	void (*unload)(fa_model *model);
 	/*
+	 * For memory that processes share; both or none (optional). pack: a loaded model's
+	 * weights, as the engine wants them for single images of height x width, in one
+	 * malloc'ed block that may lie anywhere. load_packed: a model that runs straight from
+	 * such a block, which is only read, begins at a multiple of 64 and outlives the model;
+	 * FA_UNSUPPORTED where another library or processor has made it, FA_DAMAGED where it
+	 * does not fit the network.
+	 */
+	fa_status (*pack)(fa_model *model, int height, int width, void **block, size_t *length,
+					  fa_error *error);
+	fa_status (*load_packed)(fa_engine *engine, const fa_net *net, fa_precision precision,
+							 const void *block, size_t length, fa_model **model, fa_error *error);
+	/*
 	 * Runs the network: outputs[i], of net.outputs[i], receives
 	 * count * height_i * width_i * channels_i floats, NHWC; a NULL outputs[i]
 	 * is not wanted. Asks interrupt between layers.

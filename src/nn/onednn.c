@@ -69,6 +69,44 @@ fa_layout_free(fa_layout *layout)
 	memset(layout, 0, sizeof(*layout));
 }
 
+fa_status
+fa_layout_write(const fa_layout *layout, void *bytes, size_t *length, fa_error *error)
+{
+#if DNNL_VERSION_MAJOR < 3
+	*length = sizeof(layout->value);
+	if (bytes != NULL)
+		memcpy(bytes, &layout->value, sizeof(layout->value));
+	(void) error;
+	return FA_OK;
+#elif DNNL_VERSION_MAJOR > 3 || DNNL_VERSION_MINOR >= 4
+	dnnl_status_t status = dnnl_memory_desc_get_blob(bytes, length, layout->md);
+
+	return status == dnnl_success ? FA_OK : failed(error, "write a layout", status);
+#else
+	return fa_fail(error, FA_UNSUPPORTED, "this oneDNN cannot write a layout");
+#endif
+}
+
+fa_status
+fa_layout_read(fa_layout *layout, const void *bytes, size_t length, fa_error *error)
+{
+#if DNNL_VERSION_MAJOR < 3
+	if (length != sizeof(layout->value))
+		return fa_fail(error, FA_UNSUPPORTED, "a layout is of another oneDNN");
+	memcpy(&layout->value, bytes, length);
+	layout->set = true;
+	return FA_OK;
+#elif DNNL_VERSION_MAJOR > 3 || DNNL_VERSION_MINOR >= 4
+	dnnl_status_t status = dnnl_memory_desc_create_with_blob(&layout->md, bytes);
+
+	(void) length;
+	layout->set = status == dnnl_success;
+	return layout->set ? FA_OK : failed(error, "read a layout", status);
+#else
+	return fa_fail(error, FA_UNSUPPORTED, "this oneDNN cannot read a layout");
+#endif
+}
+
 static dnnl_status_t
 append_sum(dnnl_post_ops_t ops)
 {
@@ -425,6 +463,21 @@ fa_layout_copy(fa_layout *to, const fa_layout *from, fa_error *error)
 	memset(to, 0, sizeof(*to));
 	status = layout_clone(to, MD(from));
 	return status == dnnl_success ? FA_OK : failed(error, "describe weights", status);
+}
+
+size_t
+fa_layout_size(const fa_layout *layout)
+{
+	return dnnl_memory_desc_get_size(MD(layout));
+}
+
+uint64_t
+fa_onednn_identity(void)
+{
+	const dnnl_version_t *version = dnnl_version();
+
+	return (uint64_t) dnnl_get_effective_cpu_isa() << 32 ^ (uint64_t) version->major << 20 ^
+		   (uint64_t) version->minor << 10 ^ (uint64_t) version->patch;
 }
 
 fa_status

@@ -91,6 +91,18 @@ extern void fa_conv_destroy(fa_conv *conv);
 extern fa_status fa_layout_plain(fa_layout *layout, const fa_conv_spec *spec, fa_error *error);
 extern fa_status fa_layout_copy(fa_layout *to, const fa_layout *from, fa_error *error);
 extern void fa_layout_free(fa_layout *layout);
+/* Bytes that tensors of this layout take. */
+extern size_t fa_layout_size(const fa_layout *layout);
+/*
+ * A layout as bytes that another process with the same oneDNN reads back. bytes NULL:
+ * only *length is set. FA_UNSUPPORTED: this oneDNN (3.0 to 3.3) has no such form.
+ */
+extern fa_status fa_layout_write(const fa_layout *layout, void *bytes, size_t *length,
+								 fa_error *error);
+extern fa_status fa_layout_read(fa_layout *layout, const void *bytes, size_t length,
+								fa_error *error);
+/* What the choice of layouts depends on: another number, other layouts. */
+extern uint64_t fa_onednn_identity(void);
 
 /* A prepared change of layout. */
 typedef struct fa_reorder

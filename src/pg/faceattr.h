@@ -18,6 +18,8 @@
 #include "common/sha2.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "storage/dsm.h"
+#include "utils/tuplestore.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
@@ -41,18 +43,20 @@ extern double faceattr_min_score;
 extern int faceattr_min_face;
 extern bool faceattr_verify;
 extern int faceattr_max_pixels;
-extern int faceattr_on_bad_image; /* a BadImage */
+extern int faceattr_on_bad_image;     /* a BadImage */
+extern int faceattr_model_cache_size; /* MB */
 
 /* --- Models (models.c) --------------------------------------------------------- */
 
 #define MODEL_KEY PG_SHA256_DIGEST_LENGTH
+#define MODEL_NAME 256 /* bytes of a name and its end: 63 characters */
 
 /* What a name stands for in the current statement; palloc'ed. */
 typedef struct Model
 {
 	char *name;
 	bool shipped;         /* a file that comes with the extension; else a row of face_model */
-	uint8 key[MODEL_KEY]; /* of a row its SHA-256, of a file its name */
+	uint8 key[MODEL_KEY]; /* of a row its SHA-256, of a file which file it is and since when */
 	Datum weights;        /* a row's bytea, not fetched yet */
 } Model;
 
@@ -63,6 +67,58 @@ extern bytea *faceattr_model_bytes(const Model *model);
 /* Of a shipped model. */
 extern char *faceattr_model_path(const Model *model);
 extern char *faceattr_weights_directory(void);
+
+/* --- What the postmaster is asked for (preload.c) -------------------------------- */
+
+extern void preload(void);
+
+/* --- One copy for all sessions (shared_models.c) ---------------------------------- */
+
+/* A packed pipeline in a segment that this backend has mapped. */
+typedef struct SharedModel
+{
+	int slot;
+	dsm_segment *segment; /* NULL: none */
+} SharedModel;
+
+typedef enum SharedClaim
+{
+	SHARED_READY,  /* mapped and pinned */
+	SHARED_PACK,   /* publish it, or give it up */
+	SHARED_NO_ROOM /* the table is full of models in use */
+} SharedClaim;
+
+extern Size shared_models_size(void);
+extern void shared_models_attach(void *memory, bool found);
+extern bool shared_models_enabled(void);
+/* Waits for whoever packs it. Pins last until `statement` is reset or deleted. */
+extern SharedClaim shared_model_claim(const Model *model, fa_precision precision,
+									  MemoryContext statement, SharedModel *claimed);
+/* After SHARED_PACK: copies the block; false, with a warning: it stays the session's own. */
+extern bool shared_model_publish(const Model *model, const void *block, Size size,
+								 MemoryContext statement, SharedModel *published);
+extern void shared_model_give_up(void);
+/* Pins a mapped one again; false: it has left. */
+extern bool shared_model_pin(const SharedModel *model, MemoryContext statement);
+/* Where it is mapped, for reading only. */
+extern fa_bytes shared_model_block(const SharedModel *model);
+extern void shared_model_detach(SharedModel *model);
+
+/* A row of the view faceattr_stat_models. */
+typedef struct ModelRow
+{
+	const char *name;
+	const uint8 *key;
+	fa_precision precision;
+	const char *location;
+	int64 size;
+	int pins;
+	int64 hits;
+	TimestampTz last_use; /* 0: never */
+} ModelRow;
+
+extern void shared_models_rows(Tuplestorestate *rows, TupleDesc desc);
+extern void model_row(Tuplestorestate *rows, TupleDesc desc, const ModelRow *row);
 
 /* --- Pipelines (pipeline.c) ---------------------------------------------------- */
 
@@ -144,6 +200,9 @@ typedef enum Stat
 	STATS
 } Stat;
 
+extern Size stat_shared_size(void);
+extern void stat_attach(void *memory, bool found);
+/* Counts for the session, until attached. */
 extern void stat_init(void);
 /* An image could not be read. */
 extern void stat_error(fa_status status);

@@ -7,7 +7,7 @@
  * The table is read as any query of the current user reads it, by SPI: with the
  * statement's snapshot, and only with the rights to. A row's SHA-256, which the
  * server computes, stands for its bytes everywhere else, so no cache has to be told
- * that a row has changed; a shipped file's name does for the file.
+ * that a row has changed; a file's identity and times do for a shipped one.
  */
 #include "faceattr.h"
 
@@ -243,6 +243,26 @@ raise_unknown(const char *table, const char *name)
 						   shipped[0], table)));
 }
 
+/* Which file it is, and since when; nothing where it is missing, which reading it will tell. */
+static void
+file_key(const Model *model, uint8 *key)
+{
+	struct stat facts;
+	char *path = faceattr_model_path(model);
+	int64 parts[4] = {0};
+
+	StaticAssertStmt(sizeof(parts) == MODEL_KEY, "a key");
+	if (stat(path, &facts) == 0)
+	{
+		parts[0] = (int64) facts.st_ino;
+		parts[1] = (int64) facts.st_size;
+		parts[2] = (int64) facts.st_mtim.tv_sec;
+		parts[3] = (int64) facts.st_mtim.tv_nsec;
+	}
+	memcpy(key, parts, MODEL_KEY);
+	pfree(path);
+}
+
 Model
 faceattr_find_model(FunctionCallInfo fcinfo, const char *name)
 {
@@ -252,7 +272,7 @@ faceattr_find_model(FunctionCallInfo fcinfo, const char *name)
 	model.shipped = is_shipped(name);
 	if (model.shipped)
 	{
-		strlcpy((char *) model.key, name, sizeof(model.key));
+		file_key(&model, model.key);
 		return model;
 	}
 	table = model_table(fcinfo);

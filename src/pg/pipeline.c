@@ -4,12 +4,17 @@
  *
  * A backend keeps a few pipelines, found by the key of their model, least
  * recently used leaving. Each is opened by the first call that needs it, never by
- * the postmaster; another precision replaces it. Nobody keeps a pipeline from one
- * SQL call to the next, and none is opened while another is in use.
+ * the postmaster; another precision replaces it. It runs from the copy that all sessions
+ * share (shared_models.c) or, where there is none, from one of its own. Nobody keeps a
+ * pipeline from one SQL call to the next, and none is opened while another is in use.
  */
 #include "faceattr.h"
 
+#include "access/htup_details.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define PIPELINES 4
 
@@ -17,9 +22,13 @@ typedef struct CachedPipeline
 {
 	fa_pipeline *pipeline; /* NULL: an unused place */
 	uint8 key[MODEL_KEY];
+	char name[MODEL_NAME];
 	fa_precision precision; /* that was asked for */
 	int threads;
-	uint64 last_use;
+	SharedModel shared;   /* that it runs from; segment NULL: a copy of its own ... */
+	Size size;            /* ... of so many bytes in the file, ... */
+	TimestampTz last_use; /* ... which the view tells of */
+	uint64 uses, last_turn;
 } CachedPipeline;
 
 static CachedPipeline cache[PIPELINES];
@@ -34,14 +43,23 @@ cache_place(const Model *model)
 	{
 		if (cache[i].pipeline != NULL && memcmp(cache[i].key, model->key, sizeof(model->key)) == 0)
 			return &cache[i];
-		if (cache[i].last_use < place->last_use) /* 0: never used */
+		if (cache[i].last_turn < place->last_turn) /* 0: never used */
 			place = &cache[i];
 	}
 	return place;
 }
 
 static void
-open_pipeline(CachedPipeline *place, const Model *model)
+close_pipeline(CachedPipeline *place)
+{
+	fa_pipeline_close(place->pipeline);
+	shared_model_detach(&place->shared);
+	memset(place, 0, sizeof(*place));
+}
+
+/* From a copy of its own. */
+static void
+open_private(CachedPipeline *place, const Model *model)
 {
 	bytea *weights = faceattr_model_bytes(model);
 	fa_bytes bytes = {VARDATA_ANY(weights), VARSIZE_ANY_EXHDR(weights)};
@@ -50,33 +68,135 @@ open_pipeline(CachedPipeline *place, const Model *model)
 	CoreCall call;
 
 	core_enter(&call);
-	fa_pipeline_close(place->pipeline);
-	*place = (CachedPipeline){.precision = faceattr_precision, .threads = faceattr_threads};
-	memcpy(place->key, model->key, sizeof(place->key));
 	status = fa_pipeline_open_bytes(&fa_cpu_engine, faceattr_threads, faceattr_precision, directory,
 									&bytes, &place->pipeline, &call.error);
+	place->size = bytes.length;
 	if (core_leave(&call, status) != FA_OK)
 		raise_model_error(&call.error, model);
 	if ((Pointer) weights != DatumGetPointer(model->weights))
 		pfree(weights);
 }
 
-/* The model's pipeline as the session's settings want it. */
-static fa_pipeline *
-get_pipeline(const Model *model)
+/* From the shared copy that the place has claimed. */
+static void
+open_shared(CachedPipeline *place, const Model *model)
 {
-	static uint64 clock;
+	fa_bytes block = shared_model_block(&place->shared);
+	fa_pipeline *pipeline;
+	fa_status status;
+	CoreCall call;
+
+	core_enter(&call);
+	status = fa_pipeline_open_packed(&fa_cpu_engine, faceattr_threads, faceattr_precision,
+									 block.bytes, block.length, &pipeline, &call.error);
+	status = core_leave(&call, status);
+	if (status == FA_OK)
+	{
+		fa_pipeline_close(place->pipeline);
+		place->pipeline = pipeline;
+		return;
+	}
+	shared_model_detach(&place->shared);
+	if (status != FA_UNSUPPORTED) /* else packed by a library that has been replaced since */
+		raise_model_error(&call.error, model);
+	if (place->pipeline == NULL)
+		open_private(place, model);
+}
+
+/* Packs what has been loaded for this backend, and runs from it where it can be shared. */
+static void
+share(CachedPipeline *place, const Model *model, MemoryContext statement)
+{
+	void *volatile block = NULL;
+	volatile bool published = false;
+
+	PG_TRY();
+	{
+		fa_status status;
+		void *packed;
+		size_t length;
+		CoreCall call;
+
+		open_private(place, model);
+		core_enter(&call);
+		status = fa_pipeline_pack(place->pipeline, &packed, &length, &call.error);
+		block = packed;
+		if (core_leave(&call, status) != FA_OK)
+			raise_model_error(&call.error, model);
+		published = shared_model_publish(model, block, length, statement, &place->shared);
+	}
+	PG_CATCH();
+	{
+		free(block);
+		shared_model_give_up();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	free(block);
+	if (published)
+		open_shared(place, model);
+}
+
+static fa_precision
+resolved_precision(void)
+{
+	fa_precision precision;
+	fa_error error;
+
+	if (fa_cpu_engine.resolve_precision(NULL, faceattr_precision, &precision, &error) != FA_OK)
+		raise_core_error(&error);
+	return precision;
+}
+
+static void
+open_pipeline(CachedPipeline *place, const Model *model, MemoryContext statement)
+{
+	SharedClaim claim = SHARED_NO_ROOM;
+
+	close_pipeline(place);
+	if (shared_models_enabled() && faceattr_model_cache_size > 0)
+		claim = shared_model_claim(model, resolved_precision(), statement, &place->shared);
+	else
+		ereport(DEBUG1, (errmsg("this session loads model \"%s\" for itself", model->name),
+						 errhint("With shared_preload_libraries = 'faceattr' all sessions share "
+								 "one copy.")));
+	switch (claim)
+	{
+		case SHARED_READY:
+			open_shared(place, model);
+			break;
+		case SHARED_PACK:
+			share(place, model, statement);
+			break;
+		case SHARED_NO_ROOM:
+			open_private(place, model);
+			break;
+	}
+	memcpy(place->key, model->key, sizeof(place->key));
+	strlcpy(place->name, model->name, sizeof(place->name));
+	place->precision = faceattr_precision;
+	place->threads = faceattr_threads;
+}
+
+/* The model's pipeline as the session's settings want it, pinned for the statement. */
+static fa_pipeline *
+get_pipeline(const Model *model, MemoryContext statement)
+{
+	static uint64 turn;
 	CachedPipeline *place = cache_place(model);
 
 	if (place->pipeline == NULL || place->precision != (fa_precision) faceattr_precision ||
-		memcmp(place->key, model->key, sizeof(model->key)) != 0)
-		open_pipeline(place, model);
+		memcmp(place->key, model->key, sizeof(model->key)) != 0 ||
+		(place->shared.segment != NULL && !shared_model_pin(&place->shared, statement)))
+		open_pipeline(place, model, statement);
 	if (place->threads != faceattr_threads)
 	{
 		fa_pipeline_set_threads(place->pipeline, faceattr_threads);
 		place->threads = faceattr_threads;
 	}
-	place->last_use = ++clock;
+	place->last_turn = ++turn;
+	place->last_use = GetCurrentTimestamp();
+	place->uses++;
 	return place->pipeline;
 }
 
@@ -87,7 +207,7 @@ faceattr_run(FunctionCallInfo fcinfo, const text *name)
 		faceattr_find_model(fcinfo, name != NULL ? text_to_cstring(name) : faceattr_model);
 	Run run;
 
-	run.pipeline = get_pipeline(&model);
+	run.pipeline = get_pipeline(&model, fcinfo->flinfo->fn_mcxt);
 	run.options = fa_pipeline_options(run.pipeline);
 	run.on_bad_image = BAD_IMAGE_ERROR;
 	if (name == NULL)
@@ -100,4 +220,75 @@ faceattr_run(FunctionCallInfo fcinfo, const text *name)
 	}
 	run.options.max_pixels = faceattr_max_pixels;
 	return run;
+}
+
+/* --- The view faceattr_stat_models --------------------------------------------- */
+
+void
+model_row(Tuplestorestate *rows, TupleDesc desc, const ModelRow *row)
+{
+	static const char *const precisions[] = {"auto", "fp32", "bf16"};
+	Datum values[8];
+	bool nulls[8] = {false};
+	bytea *key = palloc(VARHDRSZ + MODEL_KEY);
+
+	SET_VARSIZE(key, VARHDRSZ + MODEL_KEY);
+	memcpy(VARDATA(key), row->key, MODEL_KEY);
+	values[0] = CStringGetTextDatum(row->name);
+	values[1] = PointerGetDatum(key);
+	values[2] = CStringGetTextDatum(precisions[row->precision]);
+	values[3] = CStringGetTextDatum(row->location);
+	values[4] = Int64GetDatum(row->size);
+	values[5] = Int32GetDatum(row->pins);
+	values[6] = Int64GetDatum(row->hits);
+	values[7] = TimestampTzGetDatum(row->last_use);
+	nulls[7] = row->last_use == 0;
+	tuplestore_putvalues(rows, desc, values, nulls);
+}
+
+/* A result to be filled before the function returns. */
+static ReturnSetInfo *
+materialized_rows(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext caller;
+	TupleDesc desc;
+
+	if (result == NULL || !IsA(result, ReturnSetInfo) ||
+		(result->allowedModes & SFRM_Materialize) == 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("set-valued function called in context that cannot accept a set")));
+	caller = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	result->returnMode = SFRM_Materialize;
+	result->setDesc = CreateTupleDescCopy(desc);
+	result->setResult = tuplestore_begin_heap(true, false, work_mem);
+	MemoryContextSwitchTo(caller);
+	return result;
+}
+
+/* faceattr_stat_loaded() returns setof record: the rows of the view faceattr_stat_models */
+PG_FUNCTION_INFO_V1(faceattr_stat_loaded);
+Datum
+faceattr_stat_loaded(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result;
+
+	result = materialized_rows(fcinfo);
+	shared_models_rows(result->setResult, result->setDesc);
+	for (int i = 0; i < PIPELINES; i++)
+		if (cache[i].pipeline != NULL && cache[i].shared.segment == NULL)
+		{
+			ModelRow row = {.name = cache[i].name,
+							.key = cache[i].key,
+							.precision = fa_pipeline_precision(cache[i].pipeline),
+							.location = "private",
+							.size = (int64) cache[i].size,
+							.hits = (int64) cache[i].uses - 1,
+							.last_use = cache[i].last_use};
+
+			model_row(result->setResult, result->setDesc, &row);
+		}
+	return (Datum) 0;
 }

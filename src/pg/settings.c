@@ -5,7 +5,7 @@
  * They steer the forms without a model argument; those with one follow the
  * model's metadata, and heed here only what changes speed (precision, threads)
  * and the safety limit max_pixels. The library may be loaded by the postmaster:
- * nothing but the definitions happens here, and room for counters is asked for.
+ * nothing but the definitions happens here, and shared memory is asked for (preload.c).
  */
 #include "faceattr.h"
 
@@ -80,6 +80,12 @@ define_settings(void)
 		NULL, &faceattr_on_bad_image, BAD_IMAGE_ERROR, bad_images, PGC_USERSET, 0, NULL, NULL,
 		NULL);
 
+	DefineCustomIntVariable(
+		"faceattr.model_cache_size", "Most memory that shared models take.",
+		"Where the library is preloaded. 0: every session has copies of its own.",
+		&faceattr_model_cache_size, 256, 0, MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL,
+		NULL, NULL);
+
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("faceattr");
 #else
@@ -95,4 +101,5 @@ _PG_init(void)
 {
 	define_settings();
 	stat_init();
+	preload();
 }

@@ -10,11 +10,7 @@
 #include "faceattr.h"
 
 #include "access/htup_details.h"
-#include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -27,11 +23,6 @@ typedef struct Counters
 static Counters session_counters;
 static Counters *counters = &session_counters;
 
-static shmem_startup_hook_type previous_startup_hook;
-#if PG_VERSION_NUM >= 150000
-static shmem_request_hook_type previous_request_hook;
-#endif
-
 static void
 start(Counters *started)
 {
@@ -40,44 +31,24 @@ start(Counters *started)
 	pg_atomic_init_u64(&started->since, (uint64) GetCurrentTimestamp());
 }
 
-#if PG_VERSION_NUM >= 150000
-static void
-request(void)
+Size
+stat_shared_size(void)
 {
-	if (previous_request_hook != NULL)
-		previous_request_hook();
-	RequestAddinShmemSpace(sizeof(Counters));
+	return sizeof(Counters);
 }
-#endif
 
-static void
-startup(void)
+void
+stat_attach(void *memory, bool found)
 {
-	bool found;
-
-	if (previous_startup_hook != NULL)
-		previous_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	counters = ShmemInitStruct("faceattr counters", sizeof(Counters), &found);
+	counters = memory;
 	if (!found)
 		start(counters);
-	LWLockRelease(AddinShmemInitLock);
 }
 
 void
 stat_init(void)
 {
 	start(&session_counters);
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-#if PG_VERSION_NUM >= 150000
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = request;
-#else
-	RequestAddinShmemSpace(sizeof(Counters));
-#endif
-	previous_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup;
 }
 
 static void
