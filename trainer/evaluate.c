@@ -13,6 +13,7 @@
 #include "source.h"
 #include "trainer.h"
 
+#include "../src/face/judge.h"
 #include "../src/face/nms.h"
 
 #include <pthread.h>
@@ -226,18 +227,6 @@ work(void *argument, void *state, const fa_job *job, fa_error *error)
 	return status;
 }
 
-static fa_status
-copy_head_labels(fa_pipeline *pipeline, const char *head, fa_labels *labels, fa_error *error)
-{
-	int index = fa_pipeline_find_head(pipeline, head);
-	const fa_head_info *info;
-
-	if (index < 0)
-		return FA_OK;
-	info = fa_pipeline_head(pipeline, index);
-	return fa_labels_copy(&(fa_labels){(char **) info->labels, info->classes}, labels, error);
-}
-
 static void
 close_judge(void *state)
 {
@@ -262,10 +251,8 @@ open_judge(void *argument, void **state, fa_error *error)
 	FA_TRY(fa_common_open(&e->o->common, &j->pipeline, &j->face, error));
 	pthread_mutex_lock(&e->lock);
 	status = FA_OK;
-	if (e->model.genders.count == 0)
-		status = copy_head_labels(j->pipeline, "gender", &e->model.genders, error);
-	if (status == FA_OK && e->model.races.count == 0)
-		status = copy_head_labels(j->pipeline, "race", &e->model.races, error);
+	if (e->model.genders.count == 0 && e->model.races.count == 0)
+		status = fa_model_sets(j->pipeline, &e->model, error);
 	pthread_mutex_unlock(&e->lock);
 	return status;
 }
@@ -349,38 +336,6 @@ compare_outcomes(const void *left, const void *right)
 	return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* Is the model's class the one of the data's name? -1: no label, no such head, no such name. */
-static int
-is_right(const fa_labels *data, int label, const fa_labels *model, bool has, int class)
-{
-	int wanted = label < 0 || !has ? FA_NO_LABEL : fa_labels_find(model, data->names[label]);
-
-	return wanted == FA_NO_LABEL ? -1 : class == wanted;
-}
-
-static fa_judgement
-make_judgement(const outcome *r, const fa_label_sets *sets, const fa_label_sets *model)
-{
-	const fa_face *f = &r->face;
-
-	return (fa_judgement){
-		.gender = r->label.gender,
-		.race = r->label.race,
-		.age = fa_label_age(&r->label),
-		.age_most = r->label.age_high,
-		.found = r->found,
-		.has_age = f->has_age,
-		.predicted_age = f->age,
-		.age_low = f->age_low,
-		.age_high = f->age_high,
-		.gender_right =
-			is_right(&sets->genders, r->label.gender, &model->genders, f->has_gender, f->gender),
-		.race_right = is_right(&sets->races, r->label.race, &model->races, f->has_race, f->race),
-		.gender_confidence = f->gender_confidence,
-		.race_confidence = f->race_confidence,
-	};
-}
-
 /* Labels of the data that the model does not know count neither way; that is said. */
 static void
 tell_unknown(const char *what, const fa_labels *data, const fa_labels *model)
@@ -403,7 +358,8 @@ report(evaluation *e, const fa_dataset *images, const fa_label_sets *sets, fa_er
 	if (e->count > 0)
 		qsort(e->outcomes, (size_t) e->count, sizeof(outcome), compare_outcomes);
 	for (int i = 0; i < e->count; i++)
-		judgements[i] = make_judgement(&e->outcomes[i], sets, &e->model);
+		judgements[i] = fa_judge(&e->outcomes[i].label, sets,
+								 e->outcomes[i].found ? &e->outcomes[i].face : NULL, &e->model);
 	tell_unknown("gender", &sets->genders, &e->model.genders);
 	tell_unknown("race", &sets->races, &e->model.races);
 	if (unusable > 0)

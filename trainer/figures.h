@@ -6,7 +6,9 @@
 #define FA_FIGURES_H
 
 #include "../src/face/statistics.h"
-#include "label_reader.h"
+#include "../src/face/label_reader.h"
+
+#include <jansson.h>
 
 /* Of all together, with the names and units of fa_figures_to_json's; *json is the caller's. */
 extern fa_status fa_figures_total(const fa_judgement *judgements, int count, uint64_t seed,
