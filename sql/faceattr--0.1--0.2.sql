@@ -96,6 +96,19 @@ STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION face_model_version(text) IS
 'which model a name stands for, to the bit (model: its name)';
 
+CREATE FUNCTION face_evaluate(query text, model text DEFAULT NULL, crops boolean DEFAULT false,
+	OUT race text, OUT gender text, OUT decade int, OUT count bigint, OUT not_found bigint, OUT bad_images bigint,
+	OUT age_mae float8, OUT age_mae_low float8, OUT age_mae_high float8, OUT age_bias float8, OUT age_interval_coverage float8,
+	OUT gender_accuracy float8, OUT gender_accuracy_low float8, OUT gender_accuracy_high float8, OUT gender_calibration_error float8,
+	OUT race_accuracy float8, OUT race_accuracy_low float8, OUT race_accuracy_high float8, OUT race_calibration_error float8,
+	OUT false_adult_rate_18 float8, OUT false_adult_rate_18_low float8, OUT false_adult_rate_18_high float8,
+	OUT false_adult_rate_21 float8, OUT false_adult_rate_21_low float8, OUT false_adult_rate_21_high float8)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'faceattr_evaluate' LANGUAGE C
+VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100;
+COMMENT ON FUNCTION face_evaluate(text, text, boolean) IS
+'how well a model does on labelled images, in total and by group (query: gives image, age, gender and race; model: its name, or NULL for faceattr.model; crops: the images are ready face crops)';
+
 CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT faces bigint,
 	OUT damaged bigint, OUT unsupported bigint, OUT too_large bigint, OUT other_errors bigint,
 	OUT decode_time float8, OUT detect_time float8, OUT classify_time float8)

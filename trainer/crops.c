@@ -6,6 +6,7 @@
  */
 #include "crops.h"
 
+#include "../src/face/judge.h"
 #include "../src/face/align.h"
 #include "../src/face/nms.h"
 #include "common.h"
@@ -15,10 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MARGIN 0.15       /* of the frame's side, on each side */
-#define JPEG_QUALITY 95   /* of crops: no chroma subsampling either */
-#define LEAST_OVERLAP 0.2 /* of a face and its box: heads' boxes are wide, faces' narrow */
-#define COMPLAINTS 20     /* on standard error; the others are just counted */
+#define MARGIN 0.15     /* of the frame's side, on each side */
+#define JPEG_QUALITY 95 /* of crops: no chroma subsampling either */
+#define COMPLAINTS 20   /* on standard error; the others are just counted */
 
 struct fa_crop_maker
 {
@@ -37,25 +37,6 @@ fa_crop_side(int size, double *zoom)
 
 	*zoom = (double) side / size;
 	return side;
-}
-
-int
-fa_face_in_box(const fa_faces *faces, const fa_rect *box)
-{
-	double best = LEAST_OVERLAP;
-	int found = -1;
-
-	for (int i = 0; i < faces->count; i++)
-	{
-		double overlap = fa_overlap(&faces->faces[i].box, box);
-
-		if (overlap >= best)
-		{
-			best = overlap;
-			found = i;
-		}
-	}
-	return found;
 }
 
 static void

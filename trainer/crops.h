@@ -45,7 +45,5 @@ extern fa_status fa_crop_maker_close(fa_crop_maker *maker, bool now, fa_crop_cou
 
 /* The crop's side in pixels, and how much more than the template's frame it shows. */
 extern int fa_crop_side(int size, double *zoom);
-/* Which of the faces lies in the box, by intersection over union; -1: none. */
-extern int fa_face_in_box(const fa_faces *faces, const fa_rect *box);
 
 #endif

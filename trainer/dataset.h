@@ -12,7 +12,7 @@
 #define FA_DATASET_H
 
 #include "../src/vision/image.h"
-#include "label_reader.h"
+#include "../src/face/label_reader.h"
 
 typedef struct fa_sample
 {

@@ -13,6 +13,7 @@
 #include "source.h"
 #include "trainer.h"
 
+#include "../src/face/judge.h"
 #include "../src/face/nms.h"
 
 #include <pthread.h>
@@ -92,6 +93,7 @@ typedef struct outcome
 	fa_label label;
 	bool found;
 	fa_face face;
+	float *embedding; /* where the person is known and a face was found; owned */
 } outcome;
 
 typedef struct evaluation
@@ -103,6 +105,7 @@ typedef struct evaluation
 	pthread_mutex_t lock; /* of what follows */
 	outcome *outcomes;
 	int count, capacity, bad;
+	int embedding_size;
 	fa_label_sets model; /* labels of the model's heads; those that it lacks are empty */
 } evaluation;
 
@@ -136,6 +139,24 @@ middle(const fa_sample *sample, uint8_t **bytes, size_t *length, fa_error *error
 	return status;
 }
 
+/* Room for an embedding. */
+static fa_status
+need_embedding(const judge *j, outcome *result, fa_error *error)
+{
+	size_t bytes = (size_t) fa_pipeline_embedding_size(j->pipeline) * sizeof(float);
+
+	result->embedding = malloc(bytes);
+	return result->embedding == NULL ? fa_no_memory(error, bytes) : FA_OK;
+}
+
+static fa_status
+embed_crop(judge *j, const fa_bytes *crop, outcome *result, fa_error *error)
+{
+	FA_TRY(need_embedding(j, result, error));
+	return fa_embed_crop(j->pipeline, crop->bytes, crop->length, j->face.max_pixels, &result->face,
+						 result->embedding, NULL, error);
+}
+
 static fa_status
 judge_crop(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
 {
@@ -149,15 +170,53 @@ judge_crop(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
 		FA_TRY(middle(sample, &cut, &crop.length, error));
 		crop.bytes = cut;
 	}
-	status = fa_classify_crops(j->pipeline, &crop, 1, j->face.max_pixels, &result->face, &own, NULL,
-							   error);
+	if (result->label.person >= 0)
+		status = embed_crop(j, &crop, result, error);
+	else
+		status = fa_classify_crops(j->pipeline, &crop, 1, j->face.max_pixels, &result->face, &own,
+								   NULL, error);
 	free(cut);
-	result->found = status == FA_OK;
 	if (status == FA_OK && own.status != FA_OK)
 	{
 		*error = own;
 		status = own.status;
 	}
+	result->found = status == FA_OK;
+	return status;
+}
+
+/* The face that the label is of, by its box or its size; -1: none. */
+static int
+choose(const fa_faces *faces, const fa_sample *sample)
+{
+	if (fa_area(&sample->box) > 0)
+		return fa_face_in_box(faces, &sample->box);
+	return faces->count > 0 ? 0 : -1;
+}
+
+/* Leaves the result as it is where no face is found without a border. */
+static fa_status
+embed_photo(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
+{
+	fa_faces faces;
+	float *embeddings;
+	int dimension, chosen;
+	fa_status status = FA_OK;
+
+	FA_TRY(fa_embed_faces(j->pipeline, sample->bytes, sample->length, &j->face, &faces, &embeddings,
+						  &dimension, NULL, error));
+	chosen = choose(&faces, sample);
+	if (chosen >= 0)
+		status = need_embedding(j, result, error);
+	if (chosen >= 0 && status == FA_OK)
+	{
+		result->found = true;
+		result->face = faces.faces[chosen];
+		memcpy(result->embedding, embeddings + (size_t) chosen * dimension,
+			   (size_t) dimension * sizeof(float));
+	}
+	free(embeddings);
+	fa_faces_free(&faces);
 	return status;
 }
 
@@ -167,11 +226,13 @@ judge_photo(judge *j, const fa_sample *sample, outcome *result, fa_error *error)
 	fa_faces faces;
 	int chosen;
 
+	if (result->label.person >= 0)
+		FA_TRY(embed_photo(j, sample, result, error));
+	if (result->found)
+		return FA_OK;
 	FA_TRY(fa_find_faces_anyhow(j->pipeline, sample->bytes, sample->length, &j->face, true, &faces,
 								error));
-	chosen = fa_area(&sample->box) > 0 ? fa_face_in_box(&faces, &sample->box)
-			 : faces.count > 0         ? 0
-									   : -1;
+	chosen = choose(&faces, sample);
 	result->found = chosen >= 0;
 	if (result->found)
 		result->face = faces.faces[chosen];
@@ -211,11 +272,17 @@ work(void *argument, void *state, const fa_job *job, fa_error *error)
 	else
 		status =
 			(e->o->source.crops ? judge_crop : judge_photo)(state, &job->sample, &result, error);
+	if (status != FA_OK)
+		free(result.embedding);
 	if (status == FA_NO_MEMORY || status == FA_INTERNAL)
 		return status;
 	pthread_mutex_lock(&e->lock);
 	if (status == FA_OK)
+	{
 		status = append(e, &result, error);
+		if (status != FA_OK)
+			free(result.embedding);
+	}
 	else
 	{
 		e->bad++;
@@ -224,18 +291,6 @@ work(void *argument, void *state, const fa_job *job, fa_error *error)
 	}
 	pthread_mutex_unlock(&e->lock);
 	return status;
-}
-
-static fa_status
-copy_head_labels(fa_pipeline *pipeline, const char *head, fa_labels *labels, fa_error *error)
-{
-	int index = fa_pipeline_find_head(pipeline, head);
-	const fa_head_info *info;
-
-	if (index < 0)
-		return FA_OK;
-	info = fa_pipeline_head(pipeline, index);
-	return fa_labels_copy(&(fa_labels){(char **) info->labels, info->classes}, labels, error);
 }
 
 static void
@@ -262,10 +317,9 @@ open_judge(void *argument, void **state, fa_error *error)
 	FA_TRY(fa_common_open(&e->o->common, &j->pipeline, &j->face, error));
 	pthread_mutex_lock(&e->lock);
 	status = FA_OK;
-	if (e->model.genders.count == 0)
-		status = copy_head_labels(j->pipeline, "gender", &e->model.genders, error);
-	if (status == FA_OK && e->model.races.count == 0)
-		status = copy_head_labels(j->pipeline, "race", &e->model.races, error);
+	e->embedding_size = fa_pipeline_embedding_size(j->pipeline);
+	if (e->model.genders.count == 0 && e->model.races.count == 0)
+		status = fa_model_sets(j->pipeline, &e->model, error);
 	pthread_mutex_unlock(&e->lock);
 	return status;
 }
@@ -349,38 +403,6 @@ compare_outcomes(const void *left, const void *right)
 	return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* Is the model's class the one of the data's name? -1: no label, no such head, no such name. */
-static int
-is_right(const fa_labels *data, int label, const fa_labels *model, bool has, int class)
-{
-	int wanted = label < 0 || !has ? FA_NO_LABEL : fa_labels_find(model, data->names[label]);
-
-	return wanted == FA_NO_LABEL ? -1 : class == wanted;
-}
-
-static fa_judgement
-make_judgement(const outcome *r, const fa_label_sets *sets, const fa_label_sets *model)
-{
-	const fa_face *f = &r->face;
-
-	return (fa_judgement){
-		.gender = r->label.gender,
-		.race = r->label.race,
-		.age = fa_label_age(&r->label),
-		.age_most = r->label.age_high,
-		.found = r->found,
-		.has_age = f->has_age,
-		.predicted_age = f->age,
-		.age_low = f->age_low,
-		.age_high = f->age_high,
-		.gender_right =
-			is_right(&sets->genders, r->label.gender, &model->genders, f->has_gender, f->gender),
-		.race_right = is_right(&sets->races, r->label.race, &model->races, f->has_race, f->race),
-		.gender_confidence = f->gender_confidence,
-		.race_confidence = f->race_confidence,
-	};
-}
-
 /* Labels of the data that the model does not know count neither way; that is said. */
 static void
 tell_unknown(const char *what, const fa_labels *data, const fa_labels *model)
@@ -391,11 +413,43 @@ tell_unknown(const char *what, const fa_labels *data, const fa_labels *model)
 					data->names[i]);
 }
 
+/* Of those whose person is known. */
+static fa_status
+verify(const evaluation *e, fa_person_figures *figures, fa_error *error)
+{
+	size_t size = (size_t) e->embedding_size;
+	float *embeddings;
+	int *persons, count = 0;
+	fa_status status;
+
+	for (int i = 0; i < e->count; i++)
+		count += e->outcomes[i].embedding != NULL;
+	embeddings = malloc((size_t) count * size * sizeof(float) + 1);
+	persons = malloc((size_t) count * sizeof(int) + 1);
+	status = embeddings == NULL || persons == NULL
+				 ? fa_no_memory(error, (size_t) count * size * sizeof(float))
+				 : FA_OK;
+	count = 0;
+	for (int i = 0; i < e->count && status == FA_OK; i++)
+		if (e->outcomes[i].embedding != NULL)
+		{
+			memcpy(embeddings + count * size, e->outcomes[i].embedding, size * sizeof(float));
+			persons[count++] = e->outcomes[i].label.person;
+		}
+	if (status == FA_OK)
+		status =
+			fa_verify_persons(embeddings, persons, count, (int) size, e->o->seed, figures, error);
+	free(embeddings);
+	free(persons);
+	return status;
+}
+
 static fa_status
 report(evaluation *e, const fa_dataset *images, const fa_label_sets *sets, fa_error *error)
 {
 	int64_t unusable = e->reader.unusable + images->unusable;
 	fa_judgement *judgements = malloc(((size_t) e->count + 1) * sizeof(*judgements));
+	fa_person_figures persons;
 	fa_status status;
 
 	if (judgements == NULL)
@@ -403,15 +457,18 @@ report(evaluation *e, const fa_dataset *images, const fa_label_sets *sets, fa_er
 	if (e->count > 0)
 		qsort(e->outcomes, (size_t) e->count, sizeof(outcome), compare_outcomes);
 	for (int i = 0; i < e->count; i++)
-		judgements[i] = make_judgement(&e->outcomes[i], sets, &e->model);
+		judgements[i] = fa_judge(&e->outcomes[i].label, sets,
+								 e->outcomes[i].found ? &e->outcomes[i].face : NULL, &e->model);
 	tell_unknown("gender", &sets->genders, &e->model.genders);
 	tell_unknown("race", &sets->races, &e->model.races);
 	if (unusable > 0)
 		fprintf(stderr, "faceattr: %lld values are no label, the first is %s\n",
 				(long long) unusable,
 				images->unusable > 0 ? images->first_unusable : e->reader.first_unusable);
-	status = (e->o->json ? fa_figures_to_json : fa_figures_to_text)(
-		judgements, e->count, e->bad, sets, e->o->seed, &fa_on_signal, error);
+	status = verify(e, &persons, error);
+	if (status == FA_OK)
+		status = (e->o->json ? fa_figures_to_json : fa_figures_to_text)(
+			judgements, e->count, e->bad, sets, &persons, e->o->seed, &fa_on_signal, error);
 	free(judgements);
 	return status;
 }
@@ -438,6 +495,8 @@ faceattr_evaluate(int argc, char **argv)
 	status = judge_all(&e, &images, &sets, &error);
 	if (status == FA_OK)
 		status = report(&e, &images, &sets, &error);
+	for (int i = 0; i < e.count; i++)
+		free(e.outcomes[i].embedding);
 	free(e.outcomes);
 	fa_label_sets_free(&e.model);
 	fa_label_sets_free(&sets);

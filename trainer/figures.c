@@ -118,7 +118,8 @@ print_cell(void *argument, fa_group group, const fa_figures *figures, fa_error *
 
 fa_status
 fa_figures_to_text(const fa_judgement *judgements, int count, int bad, const fa_label_sets *sets,
-				   uint64_t seed, const fa_interrupt *interrupt, fa_error *error)
+				   const fa_person_figures *persons, uint64_t seed, const fa_interrupt *interrupt,
+				   fa_error *error)
 {
 	evaluation e = {judgements, count, sets, seed, interrupt};
 	fa_figures f;
@@ -145,6 +146,12 @@ fa_figures_to_text(const fa_judgement *judgements, int count, int bad, const fa_
 	FA_TRY(each_cell(&e, print_cell, (void *) sets, error));
 	if (bad > 0)
 		printf("%d images could not be decoded\n", bad);
+	if (persons->same > 0)
+		printf(
+			"persons: %.2f %% of %d pairs told apart; area under the curve %.4f; of the pairs of "
+			"one person %.1f %% found at 1 %% false ones, %.1f %% at 0.1 %%\n",
+			persons->accuracy, persons->same + persons->other, persons->auc,
+			persons->true_accepts_100, persons->true_accepts_1000);
 	return FA_OK;
 }
 
@@ -256,7 +263,8 @@ add_groups(const evaluation *e, json_t *json, fa_error *error)
 
 fa_status
 fa_figures_to_json(const fa_judgement *judgements, int count, int bad, const fa_label_sets *sets,
-				   uint64_t seed, const fa_interrupt *interrupt, fa_error *error)
+				   const fa_person_figures *persons, uint64_t seed, const fa_interrupt *interrupt,
+				   fa_error *error)
 {
 	evaluation e = {judgements, count, sets, seed, interrupt};
 	fa_figures f;
@@ -266,6 +274,13 @@ fa_figures_to_json(const fa_judgement *judgements, int count, int bad, const fa_
 	FA_TRY(compute(&e, (fa_group){-1, -1, -1}, &f, error));
 	json = to_json(&f);
 	json_object_set_new(json, "bad_images", json_integer(bad));
+	if (persons->same > 0)
+		json_object_set_new(
+			json, "persons",
+			json_pack("{s:i, s:i, s:o, s:f, s:o, s:o}", "same_pairs", persons->same, "other_pairs",
+					  persons->other, "accuracy", number(persons->accuracy), "auc", persons->auc,
+					  "true_accept_rate_at_1_percent", number(persons->true_accepts_100),
+					  "true_accept_rate_at_0.1_percent", number(persons->true_accepts_1000)));
 	status = add_groups(&e, json, error);
 	if (status == FA_OK)
 	{

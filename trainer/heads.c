@@ -4,6 +4,7 @@
  */
 #include "heads.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 

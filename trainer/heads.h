@@ -12,7 +12,7 @@
 
 #include "../src/nn/networks.h"
 #include "../src/nn/weights.h"
-#include "label_reader.h"
+#include "../src/face/label_reader.h"
 
 enum
 {

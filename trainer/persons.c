@@ -320,9 +320,45 @@ right_in_fold(const pair *pairs, int count, int fold)
 	return best_test;
 }
 
+/*
+ * Area under the receiver's operating characteristic, by the rank sum (Mann, Whitney 1947);
+ * pairs that are alike to the bit count half. Pairs are sorted by cosine, half of them the same.
+ */
+static double
+area_under_curve(const pair *pairs, int same)
+{
+	double others = 0, area = 0; /* before the tie */
+
+	for (int i = 0, end; i < 2 * same; i = end)
+	{
+		double tied_same = 0, tied_others = 0;
+
+		for (end = i; end < 2 * same && pairs[end].cosine == pairs[i].cosine; end++)
+			*(pairs[end].same ? &tied_same : &tied_others) += 1;
+		area += tied_same * (others + tied_others / 2);
+		others += tied_others;
+	}
+	return area / ((double) same * same);
+}
+
+/* Per cent of the same that lie above a threshold which `wrong` of the others pass, at most. */
+static double
+true_accepts(const pair *pairs, int same, int wrong)
+{
+	int found = 0, best = 0, accepted = 0;
+
+	for (int i = 2 * same - 1; i >= 0 && accepted <= wrong; i--)
+	{
+		*(pairs[i].same ? &found : &accepted) += 1;
+		if (accepted <= wrong && (i == 0 || pairs[i - 1].cosine != pairs[i].cosine))
+			best = found;
+	}
+	return 100.0 * best / same;
+}
+
 fa_status
-fa_verification_accuracy(const float *embeddings, const int *persons, int count, int size,
-						 uint64_t seed, double *accuracy, fa_error *error)
+fa_verify_persons(const float *embeddings, const int *persons, int count, int size, uint64_t seed,
+				  fa_person_figures *figures, fa_error *error)
 {
 	fa_random random = fa_random_seed(seed, 5, 0);
 	int(*chosen)[2] = malloc(sizeof(int[2]) * MAX_PAIRS);
@@ -330,7 +366,8 @@ fa_verification_accuracy(const float *embeddings, const int *persons, int count,
 	int same, right = 0;
 	bool enough = true;
 
-	*accuracy = NAN;
+	*figures = (fa_person_figures){
+		.accuracy = NAN, .auc = NAN, .true_accepts_100 = NAN, .true_accepts_1000 = NAN};
 	if (chosen == NULL || pairs == NULL)
 	{
 		free(chosen);
@@ -353,7 +390,14 @@ fa_verification_accuracy(const float *embeddings, const int *persons, int count,
 		qsort(pairs, 2 * (size_t) same, sizeof(pair), by_cosine);
 		for (int fold = 0; fold < FOLDS; fold++)
 			right += right_in_fold(pairs, 2 * same, fold);
-		*accuracy = 100.0 * right / (2 * same);
+		*figures = (fa_person_figures){
+			.same = same,
+			.other = same,
+			.accuracy = 100.0 * right / (2 * same),
+			.auc = area_under_curve(pairs, same),
+			.true_accepts_100 = true_accepts(pairs, same, same / 100),
+			.true_accepts_1000 = true_accepts(pairs, same, same / 1000),
+		};
 	}
 	free(chosen);
 	free(pairs);

@@ -111,7 +111,7 @@ static const row table[] = {
 		.high = 0.95),
 	ROW("freeze", "PART,...", TEXT, freeze, 3,
 		"What does not train: all, none, all-but:N layers, stage:N and what is before it, layers' "
-		"names or patterns (none)"),
+		"names or patterns (stage:3; none with --init random and --task embed)"),
 	ROW("rates", "PART=X,...", TEXT, rates, 3,
 		"Times the learning rate, of parts as for --freeze, or heads (heads=2)"),
 	ROW("epochs", "N", WHOLE, epochs, 4, "Length of the training (10)", .low = 1, .high = 100000),
@@ -122,7 +122,7 @@ static const row table[] = {
 	ROW("optimizer", "NAME", CHOICE, optimizer, 4, "adamw, adam or sgd (adamw)",
 		.choices = optimizers),
 	ROW("sgd-momentum", "X", REAL, sgd_momentum, 4, "Of sgd (0.9)", .low = 0, .high = 0.9999),
-	ROW("rate", "X", REAL, rate, 4, "Highest learning rate (4e-4)", .low = 0, .high = 10),
+	ROW("rate", "X", REAL, rate, 4, "Highest learning rate (3e-4)", .low = 0, .high = 10),
 	ROW("schedule", "NAME", CHOICE, schedule, 4,
 		"cosine, step or constant, all after a warm-up (cosine)", .choices = schedules),
 	ROW("warm-up", "X", REAL, warm_up, 4, "Share of the schedule (0.05)", .low = 0, .high = 1),
@@ -248,6 +248,8 @@ complete(fa_train_options *o, struct argp_state *state)
 	}
 	else if (o->init != NULL && strcmp(o->init, "random") == 0)
 		o->init = NULL;
+	if (o->freeze == NULL) /* what has learnt from millions of faces knows edges and noses */
+		o->freeze = o->init != NULL && o->task == FA_TASK_ATTRIBUTES ? "stage:3" : "none";
 	if (o->output != NULL)
 		return;
 	if (o->publish == NULL || strchr(o->publish, '/') != NULL || strlen(o->publish) > 63)
@@ -316,7 +318,7 @@ fa_train_options_parse(fa_train_options *options, int argc, char **argv)
 		.threads = 2,
 		.workers = 1,
 		.save_minutes = 5,
-		.rate = 4e-4,
+		.rate = 3e-4,
 		.warm_up = 0.05,
 		.milestones = {2, {0.5, 0.75}},
 		.step_factor = 0.1,

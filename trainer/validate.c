@@ -208,6 +208,7 @@ verify(const fa_dataset *faces, const float *embeddings, int size, uint64_t seed
 	   fa_error *error)
 {
 	int *persons = malloc((size_t) faces->count * sizeof(int));
+	fa_person_figures figures;
 	fa_status status;
 
 	if (persons == NULL)
@@ -216,8 +217,8 @@ verify(const fa_dataset *faces, const float *embeddings, int size, uint64_t seed
 		persons[i] = faces->samples[i].label.person;
 	scores->means = fa_tally_means(&(fa_tally){.labels = {0}}, NULL);
 	scores->face = scores->reject = NAN;
-	status = fa_verification_accuracy(embeddings, persons, faces->count, size, seed,
-									  &scores->means.score[FA_PERSON], error);
+	status = fa_verify_persons(embeddings, persons, faces->count, size, seed, &figures, error);
+	scores->means.score[FA_PERSON] = figures.accuracy;
 	free(persons);
 	return status;
 }

@@ -158,6 +158,13 @@ extern fa_status fa_embed_faces(fa_pipeline *pipeline, const void *bytes, size_t
 								const fa_face_options *options, fa_faces *faces, float **embeddings,
 								int *dimension, const fa_interrupt *interrupt, fa_error *error);
 
+/* Values of an embedding. */
+extern int fa_pipeline_embedding_size(const fa_pipeline *pipeline);
+/* Of a ready crop, with its attributes; embedding has fa_pipeline_embedding_size values. */
+extern fa_status fa_embed_crop(fa_pipeline *pipeline, const void *bytes, size_t length,
+							   int64_t max_pixels, fa_face *face, float *embedding,
+							   const fa_interrupt *interrupt, fa_error *error);
+
 /*
  * The photo, upright, with boxes and labels ("34 ± 5 female Asian"), in the
  * photo's own format or *format. The longer side of what is drawn is the photo's.

@@ -157,8 +157,7 @@ fa_pipeline_network(const fa_pipeline *pipeline)
 fa_face_options
 fa_pipeline_options(const fa_pipeline *pipeline)
 {
-	return pipeline->attributes.model != NULL ? pipeline->attributes.options
-											   : fa_default_options();
+	return pipeline->attributes.model != NULL ? pipeline->attributes.options : fa_default_options();
 }
 
 fa_work
@@ -703,6 +702,7 @@ typedef struct ready_crops
 	fa_face *faces;
 	fa_error *errors;
 	float *const *logits; /* or NULL: where the first crop's go, per head */
+	float *embedding;     /* or NULL: where the first crop's goes */
 	const fa_interrupt *interrupt;
 } ready_crops;
 
@@ -773,16 +773,19 @@ take_ready_outputs(void *argument, int index, float *const *outputs)
 	if (r->logits != NULL)
 		for (int h = 0; h < m->head_count; h++)
 			memcpy(r->logits[h], outputs[h], m->heads[h].classes * sizeof(float));
+	if (r->embedding != NULL)
+		unit_length(outputs[m->head_count], r->embedding, m->embedding_size);
 }
 
 static fa_status
 classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pixels,
-		 fa_face *faces, fa_error *errors, float *const *logits, const fa_interrupt *interrupt,
-		 fa_error *error)
+		 fa_face *faces, fa_error *errors, float *const *logits, float *embedding,
+		 const fa_interrupt *interrupt, fa_error *error)
 {
 	int *indexes = malloc(((size_t) count + 1) * sizeof(int)), there = 0;
 	/* cppcheck-suppress ctuuninitvar ; faces and errors are written here first, below */
-	ready_crops ready = {pipeline, crops, indexes, max_pixels, faces, errors, logits, interrupt};
+	ready_crops ready = {pipeline, crops,  indexes,   max_pixels, faces,
+						 errors,   logits, embedding, interrupt};
 	fa_status status;
 
 	if (indexes == NULL)
@@ -806,7 +809,8 @@ fa_status
 fa_classify_crops(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pixels,
 				  fa_face *faces, fa_error *errors, const fa_interrupt *interrupt, fa_error *error)
 {
-	return classify(pipeline, crops, count, max_pixels, faces, errors, NULL, interrupt, error);
+	return classify(pipeline, crops, count, max_pixels, faces, errors, NULL, NULL, interrupt,
+					error);
 }
 
 fa_status
@@ -824,7 +828,7 @@ fa_crop_probabilities(fa_pipeline *pipeline, const void *bytes, size_t length, i
 		return fa_fail(error, FA_INVALID, "the model has no such head");
 	for (int h = 0; h < FA_MAX_HEADS; h++)
 		logits[h] = values[h];
-	FA_TRY(classify(pipeline, &crop, 1, max_pixels, &face, &own, logits, interrupt, error));
+	FA_TRY(classify(pipeline, &crop, 1, max_pixels, &face, &own, logits, NULL, interrupt, error));
 	if (own.status != FA_OK)
 	{
 		*error = own;
@@ -832,4 +836,23 @@ fa_crop_probabilities(fa_pipeline *pipeline, const void *bytes, size_t length, i
 	}
 	fa_calibrated(values[head], m->heads[head].classes, m->heads[head].temperature, probabilities);
 	return FA_OK;
+}
+
+int
+fa_pipeline_embedding_size(const fa_pipeline *pipeline)
+{
+	return pipeline->attributes.embedding_size;
+}
+
+fa_status
+fa_embed_crop(fa_pipeline *pipeline, const void *bytes, size_t length, int64_t max_pixels,
+			  fa_face *face, float *embedding, const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_bytes crop = {bytes, length};
+	fa_error own;
+
+	FA_TRY(classify(pipeline, &crop, 1, max_pixels, face, &own, NULL, embedding, interrupt, error));
+	if (own.status != FA_OK)
+		*error = own;
+	return own.status;
 }

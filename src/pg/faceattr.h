@@ -222,5 +222,7 @@ extern bool find_faces(const Run *run, const bytea *image, bool classify, Faces 
 
 /* The one row of a function that returns a record. */
 extern Datum row_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
+/* The result of one that returns a set of them, to be filled before it returns. */
+extern ReturnSetInfo *materialized_rows(FunctionCallInfo fcinfo);
 
 #endif

@@ -246,28 +246,6 @@ model_row(Tuplestorestate *rows, TupleDesc desc, const ModelRow *row)
 	tuplestore_putvalues(rows, desc, values, nulls);
 }
 
-/* A result to be filled before the function returns. */
-static ReturnSetInfo *
-materialized_rows(FunctionCallInfo fcinfo)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext caller;
-	TupleDesc desc;
-
-	if (result == NULL || !IsA(result, ReturnSetInfo) ||
-		(result->allowedModes & SFRM_Materialize) == 0)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("set-valued function called in context that cannot accept a set")));
-	caller = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	result->returnMode = SFRM_Materialize;
-	result->setDesc = CreateTupleDescCopy(desc);
-	result->setResult = tuplestore_begin_heap(true, false, work_mem);
-	MemoryContextSwitchTo(caller);
-	return result;
-}
-
 /* faceattr_stat_loaded() returns setof record: the rows of the view faceattr_stat_models */
 PG_FUNCTION_INFO_V1(faceattr_stat_loaded);
 Datum

@@ -24,6 +24,10 @@ ok 'told apart' grep -q '100.000 % of pairs told apart' "$dir/run/log.tsv"
 ok 'by name' test -s "$dir/run"/best-step*-person100.00.safetensors
 ok 'a report' grep -q 'Persons told apart' "$dir/run/report.html"
 events 'TensorBoard reads the events' "$dir/run"
+$faceattr evaluate --json --crops --data "$dir/chips" >"$dir/persons.json"
+ok 'a model tells persons apart' grep -q '"accuracy": 100' "$dir/persons.json"
+ok 'all pairs of them' grep -q '"same_pairs": 18' "$dir/persons.json"
+ok 'area under the curve' grep -q '"auc": 1' "$dir/persons.json"
 printf 'file\tperson\tage\n' >"$dir/chips.tsv"
 for i in 1 2 3 4; do
 	printf '%d-grey.jpg\t4\t35\n%d-portrait.jpg\t17\t40\n' $i $i >>"$dir/chips.tsv"

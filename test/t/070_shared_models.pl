@@ -181,7 +181,7 @@ my ($watcher, $packer) = on_packing('PERFORM pg_terminate_backend(packer);');
 like((finish($packer))[1], qr/terminating connection|closed the connection/, 'a packer is terminated');
 finish($watcher);
 is(sql('one', q{SELECT face_array(image, 'default') FROM portrait}), $answer, 'the next one packs');
-is(loaded('model'), 'default|shared|0|0', 'for all');
+like(loaded('model'), qr/^default\|shared\|0\|[01]$/, 'for all');    # 1: the first was told to go too late
 
 my $segments = sub { my @of = glob('/dev/shm/PostgreSQL.*'); return scalar @of };
 my $few = $segments->();

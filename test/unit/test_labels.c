@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../trainer/label_reader.h"
+#include "../../src/face/label_reader.h"
 
 static void
 ages(void **state)

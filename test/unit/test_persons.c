@@ -172,12 +172,96 @@ triplets_by_hand(void **state)
 static double
 accuracy_of(const float *embeddings, const int *persons, int count, int size)
 {
-	double accuracy;
+	fa_person_figures figures;
 	fa_error error;
 
-	assert_int_equal(
-		fa_verification_accuracy(embeddings, persons, count, size, 1, &accuracy, &error), FA_OK);
-	return accuracy;
+	assert_int_equal(fa_verify_persons(embeddings, persons, count, size, 1, &figures, &error),
+					 FA_OK);
+	return figures.accuracy;
+}
+
+static double
+cosine_of(const float *a, const float *b, int size)
+{
+	double dot = 0, aa = 0, bb = 0;
+
+	for (int i = 0; i < size; i++)
+	{
+		dot += (double) a[i] * b[i];
+		aa += (double) a[i] * a[i];
+		bb += (double) b[i] * b[i];
+	}
+	return dot / sqrt(aa * bb);
+}
+
+/* The share of all pairs of one person that are more alike than a pair of two, over all pairs. */
+static void
+curve_by_brute_force(void **state)
+{
+	enum
+	{
+		COUNT = 1200,
+		SIZE = 8
+	};
+	float *embeddings = malloc(COUNT * SIZE * sizeof(float));
+	double *same = malloc(COUNT * 2 * sizeof(double)),
+		   *other = malloc(COUNT * COUNT * sizeof(double));
+	fa_random random = fa_random_seed(9, 0, 0);
+	int persons[COUNT], same_count = 0, other_count = 0;
+	double above = 0;
+	fa_person_figures figures;
+	fa_error error;
+
+	(void) state;
+	for (int i = 0; i < COUNT; i++)
+	{
+		persons[i] = i / 4;
+		for (int k = 0; k < SIZE; k++)
+		{
+			fa_random own = fa_random_seed(10, (uint64_t) (i / 4), (uint64_t) k);
+
+			embeddings[i * SIZE + k] =
+				(float) (fa_random_normal(&own) + 0.7 * fa_random_normal(&random));
+		}
+	}
+	for (int i = 0; i < COUNT; i++)
+		for (int k = i + 1; k < COUNT; k++)
+		{
+			double c = cosine_of(embeddings + i * SIZE, embeddings + k * SIZE, SIZE);
+
+			if (persons[i] == persons[k])
+				same[same_count++] = c;
+			else
+				other[other_count++] = c;
+		}
+	assert_int_equal(fa_verify_persons(embeddings, persons, COUNT, SIZE, 1, &figures, &error),
+					 FA_OK);
+	assert_int_equal(figures.same, same_count);
+	assert_int_equal(figures.other, same_count);
+	for (int i = 0; i < same_count; i++)
+		for (int k = 0; k < other_count; k++)
+			above += same[i] > other[k];
+	/* the others are a sample of as many as there are pairs of one person */
+	assert_float_equal(figures.auc, above / same_count / other_count, 0.015);
+	for (int tenths = 1; tenths <= 10; tenths += 9)
+	{
+		int found = 0;
+		double share = tenths == 1 ? figures.true_accepts_1000 : figures.true_accepts_100;
+
+		for (int i = 0; i < same_count; i++)
+		{
+			int more = 0;
+
+			for (int k = 0; k < other_count; k++)
+				more += other[k] >= same[i];
+			found += more <= tenths * other_count / 1000;
+		}
+		assert_float_equal(share, 100.0 * found / same_count, tenths == 1 ? 20 : 8);
+	}
+	assert_true(figures.true_accepts_1000 <= figures.true_accepts_100);
+	free(embeddings);
+	free(same);
+	free(other);
 }
 
 static void
@@ -234,6 +318,7 @@ main(void)
 		cmocka_unit_test(triplets_by_finite_differences),
 		cmocka_unit_test(triplets_by_hand),
 		cmocka_unit_test(verification),
+		cmocka_unit_test(curve_by_brute_force),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

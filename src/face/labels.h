@@ -11,7 +11,7 @@
 #ifndef FA_LABELS_H
 #define FA_LABELS_H
 
-#include "../src/fa.h"
+#include "../fa.h"
 
 #define FA_NO_LABEL (-1)
 #define FA_MAX_AGE 150       /* years; more is no age */

@@ -5,7 +5,7 @@
 #define _GNU_SOURCE
 #include "labels.h"
 
-#include "../src/face/face.h"
+#include "face.h"
 
 #include <ctype.h>
 #include <math.h>

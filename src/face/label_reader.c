@@ -4,8 +4,9 @@
  */
 #include "label_reader.h"
 
-#include "../src/face/face.h"
+#include "face.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 

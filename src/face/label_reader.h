@@ -11,7 +11,7 @@
 
 #include "labels.h"
 
-#include <jansson.h>
+struct json_t; /* jansson.h, whose names meet those of others */
 
 /* What is known of a face. Ages are whole years where they are a range. */
 typedef struct fa_label
@@ -38,8 +38,9 @@ typedef struct fa_label_sets
 
 extern fa_status fa_label_sets_copy(const fa_label_sets *from, fa_label_sets *to, fa_error *error);
 /* {"gender": [names], "race": [names]}; NULL where a name is no UTF-8, or memory is short. */
-extern json_t *fa_label_sets_to_json(const fa_label_sets *sets);
-extern fa_status fa_label_sets_from_json(const json_t *json, fa_label_sets *sets, fa_error *error);
+extern struct json_t *fa_label_sets_to_json(const fa_label_sets *sets);
+extern fa_status fa_label_sets_from_json(const struct json_t *json, fa_label_sets *sets,
+										 fa_error *error);
 extern void fa_label_sets_free(fa_label_sets *sets);
 
 typedef struct fa_label_reader
