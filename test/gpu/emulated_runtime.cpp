@@ -22,8 +22,8 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_POISON_MEMORY_REGION(address, size) ((void) 0)
-#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void) 0)
+#define ASAN_POISON_MEMORY_REGION(address, size) ((void) (address), (void) (size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void) (address), (void) (size))
 #endif
 
 typedef std::deque<std::function<void()>> work_list;
