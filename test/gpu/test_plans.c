@@ -138,13 +138,17 @@ describe(const device *d, fa_gpu_target *target)
 	must(fa_gpu_describe(json, target, &error), &error);
 }
 
-/* Every graph on one device in one precision; the number of those without an engine. */
+/*
+ * The first `count` graphs on one device in one precision; the number of those without an
+ * engine, which are named unless name is NULL.
+ */
 static int
-ask(const fa_gpu_target *target, const char *name, fa_precision precision, bool all, int *asked)
+ask(const fa_gpu_target *target, const char *name, fa_precision precision, int count, bool all,
+	int *asked)
 {
 	int without = 0;
 
-	for (int i = 0; i < graph_count; i++)
+	for (int i = 0; i < count; i++)
 	{
 		int classes = 1, chosen;
 
@@ -167,11 +171,13 @@ ask(const fa_gpu_target *target, const char *name, fa_precision precision, bool 
 			if (engines > 0)
 				continue;
 			without++;
-			printf("# %s: no engine for %d x %d x %d x %d -> %d x %d x %d, kernel %d, stride %d, "
-				   "activation %d%s\n",
-				   name, spec.n, spec.in_h, spec.in_w, spec.in_c, spec.out_h, spec.out_w,
-				   spec.out_c, spec.kernel, spec.stride, spec.activation,
-				   spec.residual ? ", residual" : "");
+			if (name != NULL)
+				printf(
+					"# %s: no engine for %d x %d x %d x %d -> %d x %d x %d, kernel %d, stride %d, "
+					"activation %d%s\n",
+					name, spec.n, spec.in_h, spec.in_w, spec.in_c, spec.out_h, spec.out_w,
+					spec.out_c, spec.kernel, spec.stride, spec.activation,
+					spec.residual ? ", residual" : "");
 		}
 	}
 	return without;
@@ -198,11 +204,19 @@ ask_device(const device *d, bool all, int first)
 
 		if (d->architecture < precisions[p].from)
 			continue;
-		without = ask(&target, precisions[p].name, precisions[p].precision, all, &asked);
+		without =
+			ask(&target, precisions[p].name, precisions[p].precision, graph_count, all, &asked);
 		printf("%sok %d - sm_%d, %s: %d graphs of %d have an engine (%.1f s)\n",
 			   without == 0 ? "" : "not ", test++, d->architecture, precisions[p].name,
 			   asked - without, asked, fa_seconds() - start);
 		fflush(stdout);
+	}
+	if (d->architecture < 80) /* what it lacks: cuDNN can say no */
+	{
+		int asked = 0, without = ask(&target, NULL, FA_PRECISION_BF16, 8, false, &asked);
+
+		printf("%sok %d - sm_%d, bf16: none of %d graphs has an engine\n",
+			   without == asked ? "" : "not ", test, d->architecture, asked);
 	}
 	fa_gpu_target_free(&target);
 	fflush(stdout);
@@ -222,6 +236,7 @@ main(void)
 		died += ask_device(&devices[i], all, test) != 0;
 		for (int p = 0; p < LENGTH(precisions); p++)
 			test += devices[i].architecture >= precisions[p].from;
+		test += devices[i].architecture < 80;
 	}
 	printf("# %d graphs, %d architectures\n1..%d\n", graph_count, LENGTH(devices), test - 1);
 	return died > 0;
