@@ -1,6 +1,7 @@
 # faceattr: faces in stored photos, inside PostgreSQL.
 #
-#   make            the extension and the companion program, trainer/faceattr
+#   make            the extension and the companion program, trainer/faceattr, and
+#                   where CUDA and cuDNN are, the CUDA engine, faceattr_cuda.so
 #   make install    both, with the shipped weights, into the PostgreSQL of PG_CONFIG
 #   make demo       the main job on sample photos, in a throw-away server
 #   make check      all tests; the last line counts them
@@ -10,7 +11,8 @@
 #   make format     clang-format
 #
 # The core (vision, nn, face) is built once, as a static library, and linked
-# into faceattr.so and into the companion program.
+# into faceattr.so, into the companion program and, what it needs of it, into
+# faceattr_cuda.so.
 
 CORE_SOURCES = $(wildcard src/*.c src/vision/*.c src/nn/*.c src/face/*.c)
 PG_SOURCES = $(wildcard src/pg/*.c)
