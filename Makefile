@@ -258,14 +258,14 @@ format:
 	clang-format -i $(C_FILES)
 
 LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(UNIT_SOURCES) \
-	$(UNIT_HELPERS) $(FUZZ_SOURCES)
+	$(UNIT_HELPERS) $(FUZZ_SOURCES) $(if $(HAS_CUDA),$(GPU_SOURCES))
 
 lint: $(BUILD)/trainer/event.pb-c.h
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
 		-isystem $$($(PG_CONFIG) --includedir-server) -isystem $(BUILD)/trainer \
-		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null) $(HDF5_CFLAGS)
+		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null) $(HDF5_CFLAGS) $(CUDA_CFLAGS)
 
 .PHONY: all cuda gpu-tests extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint FORCE

@@ -394,8 +394,8 @@ start(const fa_model *model, const program *p, const fa_interrupt *interrupt, fa
 	{
 		int op = model->net.outputs[i].op;
 
-		FA_TRY(fa_gpu_output(tensor_of(model, p, op), (float *) (p->arena + place),
-							 pixels_of(p, op), p->shapes[op].channels, model->type, stream, error));
+		FA_TRY(fa_gpu_output(tensor_of(model, p, op), (void *) (p->arena + place), pixels_of(p, op),
+							 p->shapes[op].channels, model->type, stream, error));
 		place += pixels_of(p, op) * p->shapes[op].channels * sizeof(float);
 	}
 	return fa_gpu_status(cudaMemcpyAsync(p->pinned + p->pinned_outputs, p->arena + p->outputs,
@@ -470,7 +470,7 @@ fa_cuda_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 		FA_TRY(find_program(model, count, batch->height, batch->width, interrupt, &p, error));
 		memcpy(p->pinned, batch->pixels + done * image, part * image);
 		FA_TRY(run_program(model, p, interrupt, error));
-		values = (const float *) (p->pinned + p->pinned_outputs);
+		values = (const void *) (p->pinned + p->pinned_outputs);
 		for (int i = 0; i < model->net.output_count; i++)
 		{
 			int op = model->net.outputs[i].op;

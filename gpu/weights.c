@@ -46,7 +46,7 @@ place(upload *u, size_t count, fa_gpu_type type, const void **placed, fa_error *
 	if (u->block == NULL)
 		return FA_OK;
 	*placed = to;
-	FA_TRY(fa_gpu_status(cudaMemcpyAsync(type == FA_GPU_FP32 ? (float *) to : u->staging, u->host,
+	FA_TRY(fa_gpu_status(cudaMemcpyAsync(type == FA_GPU_FP32 ? (void *) to : u->staging, u->host,
 										 count * sizeof(float), cudaMemcpyHostToDevice, u->stream),
 						 "to take weights", error));
 	if (type != FA_GPU_FP32)
