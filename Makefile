@@ -1,6 +1,7 @@
 # faceattr: faces in stored photos, inside PostgreSQL.
 #
-#   make            the extension and the companion program, trainer/faceattr
+#   make            the extension and the companion program, trainer/faceattr, and
+#                   where CUDA and cuDNN are, the CUDA engine, faceattr_cuda.so
 #   make install    both, with the shipped weights, into the PostgreSQL of PG_CONFIG
 #   make demo       the main job on sample photos, in a throw-away server
 #   make check      all tests; the last line counts them
@@ -10,7 +11,8 @@
 #   make format     clang-format
 #
 # The core (vision, nn, face) is built once, as a static library, and linked
-# into faceattr.so and into the companion program.
+# into faceattr.so, into the companion program and, what it needs of it, into
+# faceattr_cuda.so.
 
 CORE_SOURCES = $(wildcard src/*.c src/vision/*.c src/nn/*.c src/face/*.c)
 PG_SOURCES = $(wildcard src/pg/*.c)
@@ -27,10 +29,13 @@ SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-o
 WARNINGS = -Wall -Wextra -Werror
 CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
-CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -lpthread
+CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -ldl -lpthread
 HDF5_CFLAGS = $(shell pkg-config --cflags hdf5-serial 2>/dev/null)
 HDF5_LIBS = $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null),-lhdf5)
 TRAINER_LIBS = -larchive -lpq -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(HDF5_LIBS) $(CORE_LIBS)
+
+GPU_SOURCES = $(wildcard gpu/*.c)
+GPU_KERNELS = $(wildcard gpu/*.cu)
 
 CORE = $(BUILD)/libfaceattr.a
 # the companion program without its main(), for its tests
@@ -44,7 +49,7 @@ PG_CONFIG ?= pg_config
 PGXS = $(MAKE) -s --no-print-directory -f extension.mk PG_CONFIG='$(PG_CONFIG)' CORE='$(CORE)' CORE_LIBS='$(CORE_LIBS)' \
 	WARNINGS='$(WARNINGS)'
 
-all: trainer/faceattr extension
+all: trainer/faceattr extension cuda
 extension: $(CORE)
 	@test -f "$$($(PG_CONFIG) --pgxs)" || { echo "PostgreSQL's server headers are missing: 'make deps' installs them" >&2; false; }
 	@echo '  PGXS faceattr.so'
@@ -54,7 +59,7 @@ install: all
 uninstall installcheck:
 	+@$(PGXS) $@
 clean:
-	rm -rf $(BUILD) $(BUILD)-sanitize trainer/faceattr
+	rm -rf $(BUILD) $(BUILD)-sanitize trainer/faceattr faceattr_cuda.so
 	+@test ! -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)" || $(PGXS) clean
 
 # --- The core, the companion program, unit tests and benchmarks
@@ -121,6 +126,69 @@ core: $(CORE)
 unit: $(UNIT_TESTS)
 benches: $(BENCHES)
 
+# --- The CUDA engine, where CUDA (12 and later) and cuDNN (9) are at hand
+
+NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) \
+	$(wildcard /usr/local/cuda/bin/nvcc /usr/lib/nvidia-cuda-toolkit/bin/nvcc))
+# NVIDIA's layout has everything below one folder; Debian's lies where compilers look anyway
+CUDA_ROOT := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))..))
+CUDA_CFLAGS = $(addprefix -isystem ,$(patsubst %/cuda_runtime_api.h,%,$(wildcard $(CUDA_ROOT)/include/cuda_runtime_api.h)))
+CUDA_LIBS = $(foreach d,$(wildcard $(CUDA_ROOT)/lib64 $(CUDA_ROOT)/lib),-L$(d) -Wl,-rpath,$(d)) -lcudnn -lcudart_static -lstdc++ -ldl -lrt -lpthread
+HAS_CUDA := $(if $(NVCC),$(shell echo 'int enough[CUDART_VERSION >= 12000 && CUDNN_MAJOR >= 9 ? 1 : -1];' | \
+	$(CC) $(CUDA_CFLAGS) -include cuda_runtime_api.h -include cudnn.h -fsyntax-only -x c - 2>/dev/null && echo yes))
+# real code for those that the toolkit knows, and for later ones PTX of the last
+CUDA_ARCHITECTURES = $(filter $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch)),75 80 86 89 90 100 120)
+NVCC_FLAGS = -O3 -g -std=c++17 -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+	$(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)) \
+	$(foreach a,$(lastword $(CUDA_ARCHITECTURES)),-gencode arch=compute_$(a),code=compute_$(a))
+GPU_OBJECTS = $(GPU_SOURCES:%.c=$(BUILD)/%.o)
+
+ifeq ($(HAS_CUDA),yes)
+cuda: faceattr_cuda.so
+gpu-tests: $(BUILD)/test/gpu/$(if $(SANITIZE),test_emulated,test_plans)
+else
+cuda gpu-tests:
+	@echo 'Without faceattr_cuda.so: CUDA 12 and cuDNN 9 are not here (CUDA_HOME tells where they are)'
+endif
+
+$(GPU_OBJECTS) $(BUILD)/test/gpu/%.o: CORE_CFLAGS += $(CUDA_CFLAGS)
+
+$(BUILD)/gpu/%.cu.o: gpu/%.cu | $(BUILD)/libraries
+	@mkdir -p $(@D)
+	@echo '  NVCC $@'
+	@$(NVCC) $(NVCC_FLAGS) -Xptxas -v -MMD -MP -c -o $@ $< 2>$(@:.o=.log) || { cat $(@:.o=.log) >&2; rm -f $@; false; }
+	@grep -vE '^ptxas info|bytes stack frame' $(@:.o=.log) >&2 || :
+
+faceattr_cuda.so: $(GPU_OBJECTS) $(GPU_KERNELS:%=$(BUILD)/%.o) $(CORE)
+	@echo '  LD $@'
+	@$(CC) -shared -Wl,-z,defs -Wl,--exclude-libs,ALL -o $@ $^ $(CUDA_LIBS) -lm
+
+# what cuDNN would plan, asked of cuDNN, which wants a libcuda: the toolkit's stub will do
+$(BUILD)/test/gpu/test_plans: $(BUILD)/test/gpu/test_plans.o $(GPU_OBJECTS) $(GPU_KERNELS:%=$(BUILD)/%.o) $(CORE)
+	@echo '  LD $@'
+	@$(CC) $(SANITIZE) -o $@ $^ $(CUDA_LIBS) $(CORE_LIBS)
+	@$(foreach s,$(wildcard $(CUDA_ROOT)/lib64/stubs/libcuda.so),ln -sf $(s) $(@D)/libcuda.so.1)
+
+# the same engine on a device that is a program
+EMULATED = $(BUILD)/test/gpu/emulated_runtime.o $(BUILD)/test/gpu/emulated_cudnn.o \
+	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
+EMULATED_FLAGS = -std=c++17 -O3 -g $(WARNINGS) $(SANITIZE) $(CUDA_CFLAGS) -MMD -MP
+
+$(BUILD)/test/gpu/%.o: test/gpu/%.cpp
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	@$(CXX) $(EMULATED_FLAGS) -c -o $@ $<
+
+$(BUILD)/test/gpu/%.emulated.o: gpu/%.cu
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	@$(CXX) $(EMULATED_FLAGS) -include test/gpu/emulation.h -c -o $@ -x c++ $<
+
+$(BUILD)/test/gpu/test_emulated: $(BUILD)/test/gpu/test_emulated.o $(EMULATED) $(GPU_OBJECTS) \
+		$(patsubst %,$(BUILD)/test/unit/%.o,random_net reference pictures) $(CORE)
+	@echo '  LD $@'
+	@$(CXX) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)
+
 # --- Fuzz targets: the parsers alone, by clang
 
 CLANG ?= clang
@@ -166,8 +234,8 @@ deps:
 # --- Everything that runs. PGXS is looked for again once packages are there.
 
 check: deps
-	$(MAKE) -j$(JOBS) all unit fuzzers
-	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-sanitize SANITIZE="$(SANITIZERS)" unit
+	$(MAKE) -j$(JOBS) all unit gpu-tests fuzzers
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-sanitize SANITIZE="$(SANITIZERS)" unit gpu-tests
 	BUILD=$(BUILD) PG_CONFIG=$(PG_CONFIG) test/check
 
 demo: deps
@@ -183,22 +251,23 @@ bench: deps
 	$(MAKE) -j$(JOBS) all benches
 	BUILD=$(BUILD) PG_CONFIG=$(PG_CONFIG) bench/run
 
-C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/*.[ch])
+C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/*.[ch] \
+	gpu/*.[ch] gpu/*.cu gpu/*.cuh test/gpu/*.cpp)
 
 format:
 	clang-format -i $(C_FILES)
 
 LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(UNIT_SOURCES) \
-	$(UNIT_HELPERS) $(FUZZ_SOURCES)
+	$(UNIT_HELPERS) $(FUZZ_SOURCES) $(if $(HAS_CUDA),$(GPU_SOURCES))
 
 lint: $(BUILD)/trainer/event.pb-c.h
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
 		--enable=warning,portability,performance --suppress=missingIncludeSystem $(LINTED)
 	clang-tidy --quiet $(LINTED) -- -std=gnu11 -D_GNU_SOURCE \
 		-isystem $$($(PG_CONFIG) --includedir-server) -isystem $(BUILD)/trainer \
-		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null) $(HDF5_CFLAGS)
+		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null) $(HDF5_CFLAGS) $(CUDA_CFLAGS)
 
-.PHONY: all extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
+.PHONY: all cuda gpu-tests extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
 	check demo torture bench format lint FORCE
 .SECONDARY:
 

@@ -26,11 +26,12 @@ install-faceattr:
 	$(MKDIR_P) '$(DESTDIR)$(bindir)'
 	$(INSTALL) -d -m 755 '$(DESTDIR)$(datadir)/extension/faceattr'
 	$(INSTALL_PROGRAM) trainer/faceattr '$(DESTDIR)$(bindir)/'
+	$(if $(wildcard faceattr_cuda.so),$(INSTALL_SHLIB) faceattr_cuda.so '$(DESTDIR)$(pkglibdir)/')
 	$(INSTALL_DATA) $(wildcard $(WEIGHTS)/*.safetensors) '$(DESTDIR)$(datadir)/extension/faceattr/'
 
 uninstall: uninstall-faceattr
 uninstall-faceattr:
-	rm -f '$(DESTDIR)$(bindir)/faceattr'
+	rm -f '$(DESTDIR)$(bindir)/faceattr' '$(DESTDIR)$(pkglibdir)/faceattr_cuda.so'
 	rm -rf '$(DESTDIR)$(datadir)/extension/faceattr'
 
 .PHONY: install-faceattr uninstall-faceattr

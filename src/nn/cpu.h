@@ -79,7 +79,6 @@ fa_shape_count(const fa_shape *shape)
 	return (size_t) shape->height * shape->width * shape->channels;
 }
 
-extern fa_status fa_net_copy(fa_net *to, const fa_net *from, fa_error *error);
 /* 64-byte aligned, at least one byte; freed by free(). */
 extern void *fa_aligned(size_t bytes);
 /* Makes the calling thread's later parallel regions as wide as the engine says. */

@@ -6,7 +6,6 @@
 
 #include <omp.h>
 #include <stdlib.h>
-#include <string.h>
 
 static fa_status
 cpu_open(int threads, fa_engine **engine, fa_error *error)
@@ -54,6 +53,8 @@ cpu_resolve_precision(fa_engine *engine, fa_precision wanted, fa_precision *prec
 					  fa_error *error)
 {
 	(void) engine;
+	if (wanted == FA_PRECISION_FP16 || wanted == FA_PRECISION_TF32)
+		return fa_fail(error, FA_UNSUPPORTED, "processors do not compute in fp16 or tf32");
 	if (wanted == FA_PRECISION_BF16 && !fa_onednn_has_bf16())
 	{
 		fa_fail(error, FA_UNSUPPORTED, "this processor does not compute in bf16");
@@ -69,20 +70,6 @@ void *
 fa_aligned(size_t bytes)
 {
 	return bytes > SIZE_MAX - 64 ? NULL : aligned_alloc(64, (bytes + 64) / 64 * 64);
-}
-
-fa_status
-fa_net_copy(fa_net *to, const fa_net *from, fa_error *error)
-{
-	size_t bytes = from->op_count * sizeof(fa_op);
-
-	*to = *from;
-	to->op_capacity = from->op_count;
-	to->ops = malloc(bytes + 1);
-	if (to->ops == NULL)
-		return fa_no_memory(error, bytes);
-	memcpy(to->ops, from->ops, bytes);
-	return FA_OK;
 }
 
 const fa_engine_interface fa_cpu_engine = {

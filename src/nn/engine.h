@@ -1,7 +1,7 @@
 /*
  * engine.h
  *		The one interface between networks and hardware: a table of functions.
- *		Today one engine fills it, `cpu` on oneDNN; `cuda` and `service` follow.
+ *		`cpu` on oneDNN fills it, and `cuda` on cuDNN (gpu/), which cuda.h loads; `service` follows.
  *
  * Three opaque things. An engine is a device. A model is a network with its
  * weights on that device, packed once in one precision; it compiles itself for
@@ -19,9 +19,11 @@
 
 typedef enum fa_precision
 {
-	FA_PRECISION_AUTO, /* the fastest that the device runs natively: bf16, else fp32 */
+	FA_PRECISION_AUTO, /* the fastest that the device runs natively: on a CPU bf16, else fp32 */
 	FA_PRECISION_FP32,
-	FA_PRECISION_BF16
+	FA_PRECISION_BF16,
+	FA_PRECISION_FP16, /* of a GPU: 11 bits where bf16 has 8 */
+	FA_PRECISION_TF32  /* of a GPU: fp32 in memory, multiplied with 11 bits */
 } fa_precision;
 
 typedef struct fa_engine fa_engine;

@@ -220,6 +220,20 @@ fa_net_free(fa_net *net)
 	memset(net, 0, sizeof(*net));
 }
 
+fa_status
+fa_net_copy(fa_net *to, const fa_net *from, fa_error *error)
+{
+	size_t bytes = from->op_count * sizeof(fa_op);
+
+	*to = *from;
+	to->op_capacity = from->op_count;
+	to->ops = malloc(bytes + 1);
+	if (to->ops == NULL)
+		return fa_no_memory(error, bytes);
+	memcpy(to->ops, from->ops, bytes);
+	return FA_OK;
+}
+
 int
 fa_net_find_output(const fa_net *net, const char *name)
 {

@@ -98,6 +98,7 @@ extern int fa_net_scale(fa_net *net, const char *name, int input, int factors);
 extern void fa_net_output(fa_net *net, const char *name, int op);
 extern fa_status fa_net_finish(fa_net *net, fa_error *error);
 extern void fa_net_free(fa_net *net);
+extern fa_status fa_net_copy(fa_net *to, const fa_net *from, fa_error *error);
 
 /* Index of the output of that name, or -1. */
 extern int fa_net_find_output(const fa_net *net, const char *name);

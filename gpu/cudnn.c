@@ -1,0 +1,454 @@
+/*
+ * cudnn.c
+ *		Convolutions as operation graphs of cuDNN's backend API; see cudnn.h.
+ *
+ * A graph owns every descriptor made for it. cuDNN may refer to the parts of a
+ * descriptor for as long as that lives, so all of them go together, last made first.
+ */
+#include "cudnn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_DESCRIPTORS 64
+#define MAX_CONFIGS 8
+
+/* The tensors that addresses are bound to. */
+enum
+{
+	IN = 1,
+	FILTER,
+	BIAS,
+	RESIDUAL,
+	OUT,
+	VIRTUAL /* and up: what lies between two operations of a graph */
+};
+
+struct fa_gpu_graph
+{
+	fa_gpu_conv_spec spec;
+	fa_gpu_target target; /* the caller's */
+	cudnnBackendDescriptor_t owned[MAX_DESCRIPTORS];
+	int owned_count, virtual_count;
+	cudnnBackendDescriptor_t configs[MAX_CONFIGS];
+	int config_count;
+	cudnnBackendDescriptor_t plan, pack;
+};
+
+fa_status
+fa_gpu_cudnn_status(cudnnStatus_t status, const char *doing, fa_error *error)
+{
+	char words[200] = "";
+
+	if (status == CUDNN_STATUS_SUCCESS)
+		return FA_OK;
+	cudnnGetLastErrorString(words, sizeof(words));
+	fa_fail(error,
+			CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED ? FA_UNSUPPORTED
+																		: FA_INTERNAL,
+			"cuDNN failed %s: %s", doing, cudnnGetErrorString(status));
+	return fa_detail(error, "%s", words);
+}
+
+/* --- Descriptors ------------------------------------------------------------- */
+
+static fa_status
+create(fa_gpu_graph *g, cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *descriptor,
+	   fa_error *error)
+{
+	*descriptor = NULL;
+	if (g->owned_count == MAX_DESCRIPTORS)
+		return fa_fail(error, FA_INTERNAL, "a cuDNN graph has too many parts");
+	FA_TRY(fa_gpu_cudnn_status(cudnnBackendCreateDescriptor(type, descriptor),
+							   "to make a descriptor", error));
+	g->owned[g->owned_count++] = *descriptor;
+	return FA_OK;
+}
+
+static fa_status
+set(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+	cudnnBackendAttributeType_t type, int64_t count, const void *values, fa_error *error)
+{
+	return fa_gpu_cudnn_status(cudnnBackendSetAttribute(descriptor, name, type, count, values),
+							   "to set an attribute", error);
+}
+
+static fa_status
+set_part(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+		 cudnnBackendDescriptor_t part, fa_error *error)
+{
+	return set(descriptor, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &part, error);
+}
+
+static fa_status
+set_double(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name, double value,
+		   fa_error *error)
+{
+	return set(descriptor, name, CUDNN_TYPE_DOUBLE, 1, &value, error);
+}
+
+static fa_status
+finalize(cudnnBackendDescriptor_t descriptor, const char *doing, fa_error *error)
+{
+	return fa_gpu_cudnn_status(cudnnBackendFinalize(descriptor), doing, error);
+}
+
+static cudnnDataType_t
+data_type(fa_gpu_type type)
+{
+	return type == FA_GPU_FP16   ? CUDNN_DATA_HALF
+		   : type == FA_GPU_BF16 ? CUDNN_DATA_BFLOAT16
+								 : CUDNN_DATA_FLOAT;
+}
+
+/* [n, c, h, w] in cuDNN's order of dimensions, NHWC in memory. */
+static fa_status
+make_tensor(fa_gpu_graph *g, int64_t id, cudnnDataType_t type, int64_t n, int64_t c, int64_t h,
+			int64_t w, cudnnBackendDescriptor_t *tensor, fa_error *error)
+{
+	int64_t dimensions[4] = {n, c, h, w}, strides[4] = {c * h * w, 1, c * w, c}, alignment = 16;
+	bool is_virtual = id >= VIRTUAL;
+
+	FA_TRY(create(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR, tensor, error));
+	FA_TRY(set(*tensor, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, error));
+	FA_TRY(set(*tensor, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dimensions, error));
+	FA_TRY(set(*tensor, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides, error));
+	FA_TRY(set(*tensor, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id, error));
+	FA_TRY(set(*tensor, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment, error));
+	FA_TRY(set(*tensor, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual, error));
+	return finalize(*tensor, "to make a tensor", error);
+}
+
+/* The graph's result if this is its last operation, else an fp32 tensor of the same shape. */
+static fa_status
+make_result(fa_gpu_graph *g, bool last, cudnnBackendDescriptor_t *tensor, fa_error *error)
+{
+	const fa_gpu_conv_spec *s = &g->spec;
+
+	return make_tensor(g, last ? OUT : VIRTUAL + g->virtual_count++,
+					   last ? data_type(s->type) : CUDNN_DATA_FLOAT, s->n, s->out_c, s->out_h,
+					   s->out_w, tensor, error);
+}
+
+/* --- Operations ---------------------------------------------------------------- */
+
+/* The padding below or right that gives `out` rows: as above where that will do, as most engines
+ * want it.
+ */
+static int64_t
+pad_end(int in, int out, int kernel, int stride, int begin)
+{
+	int needed = (out - 1) * stride + kernel - in - begin;
+
+	if ((in + 2 * begin - kernel) / stride + 1 == out && in + 2 * begin >= kernel)
+		return begin;
+	return needed > 0 ? needed : 0;
+}
+
+static fa_status
+make_convolution(fa_gpu_graph *g, bool last, cudnnBackendDescriptor_t *operation,
+				 cudnnBackendDescriptor_t *out, fa_error *error)
+{
+	const fa_gpu_conv_spec *s = &g->spec;
+	cudnnDataType_t type = data_type(s->type), sums = CUDNN_DATA_FLOAT;
+	cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+	int64_t dimensions = 2, begin[2] = {s->pad_top, s->pad_left},
+			end[2] = {pad_end(s->in_h, s->out_h, s->kernel, s->stride, s->pad_top),
+					  pad_end(s->in_w, s->out_w, s->kernel, s->stride, s->pad_left)},
+			strides[2] = {s->stride, s->stride}, dilations[2] = {1, 1};
+	cudnnBackendDescriptor_t in, filter, convolution, op;
+
+	FA_TRY(make_tensor(g, IN, type, s->n, s->in_c, s->in_h, s->in_w, &in, error));
+	FA_TRY(make_tensor(g, FILTER, type, s->out_c, s->in_c, s->kernel, s->kernel, &filter, error));
+	FA_TRY(make_result(g, last, out, error));
+
+	FA_TRY(create(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, &convolution, error));
+	FA_TRY(
+		set(convolution, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &sums, error));
+	FA_TRY(set(convolution, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode,
+			   error));
+	FA_TRY(set(convolution, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &dimensions,
+			   error));
+	FA_TRY(
+		set(convolution, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, begin, error));
+	FA_TRY(set(convolution, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, end, error));
+	FA_TRY(set(convolution, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides,
+			   error));
+	FA_TRY(
+		set(convolution, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilations, error));
+	FA_TRY(finalize(convolution, "to describe a convolution", error));
+
+	FA_TRY(create(g, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, operation, error));
+	op = *operation;
+	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution, error));
+	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, in, error));
+	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, filter, error));
+	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, *out, error));
+	FA_TRY(set_double(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1, error));
+	FA_TRY(set_double(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0, error));
+	return finalize(op, "to make a convolution", error);
+}
+
+/* out = mode(in), or mode(in, other) unless other is NULL. clip: the upper end of a ReLU; 0: none
+ */
+static fa_status
+make_pointwise(fa_gpu_graph *g, cudnnPointwiseMode_t mode, double clip, cudnnBackendDescriptor_t in,
+			   cudnnBackendDescriptor_t other, bool last, cudnnBackendDescriptor_t *operation,
+			   cudnnBackendDescriptor_t *out, fa_error *error)
+{
+	cudnnDataType_t type = CUDNN_DATA_FLOAT;
+	cudnnBackendDescriptor_t pointwise, op;
+
+	FA_TRY(make_result(g, last, out, error));
+	FA_TRY(create(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, &pointwise, error));
+	FA_TRY(set(pointwise, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode, error));
+	FA_TRY(set(pointwise, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &type, error));
+	if (clip > 0)
+		FA_TRY(set_double(pointwise, CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, clip, error));
+	FA_TRY(finalize(pointwise, "to describe a pointwise operation", error));
+
+	FA_TRY(create(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, operation, error));
+	op = *operation;
+	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, pointwise, error));
+	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, in, error));
+	if (other != NULL)
+		FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, other, error));
+	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, *out, error));
+	return finalize(op, "to make a pointwise operation", error);
+}
+
+/* The operations of spec one after the other, as a graph. */
+static fa_status
+make_operations(fa_gpu_graph *g, cudnnBackendDescriptor_t *graph, fa_error *error)
+{
+	const fa_gpu_conv_spec *s = &g->spec;
+	bool activates = s->fused && s->activation != FA_GPU_NONE, adds = s->fused && s->residual;
+	cudnnBackendDescriptor_t operations[4], tensor, other;
+	int count = 0;
+
+	FA_TRY(make_convolution(g, !s->fused, &operations[count++], &tensor, error));
+	if (s->fused)
+	{
+		FA_TRY(make_tensor(g, BIAS, CUDNN_DATA_FLOAT, 1, s->out_c, 1, 1, &other, error));
+		FA_TRY(make_pointwise(g, CUDNN_POINTWISE_ADD, 0, tensor, other, !adds && !activates,
+							  &operations[count++], &tensor, error));
+	}
+	if (adds)
+	{
+		FA_TRY(make_tensor(g, RESIDUAL, data_type(s->type), s->n, s->out_c, s->out_h, s->out_w,
+						   &other, error));
+		FA_TRY(make_pointwise(g, CUDNN_POINTWISE_ADD, 0, tensor, other, !activates,
+							  &operations[count++], &tensor, error));
+	}
+	if (activates)
+		FA_TRY(make_pointwise(g,
+							  s->activation == FA_GPU_SIGMOID ? CUDNN_POINTWISE_SIGMOID_FWD
+															  : CUDNN_POINTWISE_RELU_FWD,
+							  s->activation == FA_GPU_RELU6 ? 6 : 0, tensor, NULL, true,
+							  &operations[count++], &tensor, error));
+	FA_TRY(create(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, graph, error));
+	FA_TRY(set(*graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
+			   operations, error));
+	if (g->target.handle != NULL)
+		FA_TRY(set(*graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1,
+				   &g->target.handle, error));
+	return finalize(*graph, "to make an operation graph", error);
+}
+
+/* --- Configurations ------------------------------------------------------------- */
+
+/*
+ * A configuration's engine gives the same answer every time, in the precision that spec asks
+ * for.
+ */
+static fa_status
+is_wanted(fa_gpu_graph *g, cudnnBackendDescriptor_t config, bool *wanted, fa_error *error)
+{
+	cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+	cudnnBackendDescriptor_t engine;
+	int64_t count = 0;
+
+	FA_TRY(create(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine, error));
+	FA_TRY(fa_gpu_cudnn_status(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
+														CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
+														&engine),
+							   "to ask for an engine", error));
+	FA_TRY(fa_gpu_cudnn_status(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+														CUDNN_TYPE_NUMERICAL_NOTE,
+														CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count,
+														notes),
+							   "to ask for an engine's notes", error));
+	*wanted = true;
+	for (int64_t i = 0; i < count; i++)
+		if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC ||
+			notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||
+			(g->spec.type == FA_GPU_FP32 &&
+			 (notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
+			  (notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && !g->spec.tf32))))
+			*wanted = false;
+	return FA_OK;
+}
+
+static fa_status
+find_configs(fa_gpu_graph *g, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
+			 fa_error *error)
+{
+	cudnnBackendDescriptor_t heuristics, found[MAX_CONFIGS];
+	cudnnStatus_t status;
+	int64_t count = 0;
+
+	FA_TRY(create(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics, error));
+	FA_TRY(set_part(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph, error));
+	FA_TRY(set(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode, error));
+	if (g->target.handle == NULL)
+		FA_TRY(set_part(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, g->target.described, error));
+	status = cudnnBackendFinalize(heuristics);
+	if (status != CUDNN_STATUS_SUCCESS)
+		return CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED
+				   ? FA_OK
+				   : fa_gpu_cudnn_status(status, "to choose engines", error);
+	for (int i = 0; i < MAX_CONFIGS; i++)
+		FA_TRY(create(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &found[i], error));
+	FA_TRY(fa_gpu_cudnn_status(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+														CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CONFIGS,
+														&count, found),
+							   "to list engines", error));
+	for (int64_t i = 0; i < count && i < MAX_CONFIGS; i++)
+	{
+		bool wanted;
+
+		FA_TRY(is_wanted(g, found[i], &wanted, error));
+		if (wanted)
+			g->configs[g->config_count++] = found[i];
+	}
+	return FA_OK;
+}
+
+fa_status
+fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph,
+					int *count, fa_error *error)
+{
+	fa_gpu_graph *g = *graph = calloc(1, sizeof(fa_gpu_graph));
+	cudnnBackendDescriptor_t operations;
+	fa_status status;
+
+	*count = 0;
+	if (g == NULL)
+		return fa_no_memory(error, sizeof(fa_gpu_graph));
+	g->spec = *spec;
+	g->target = *target;
+	status = make_operations(g, &operations, error);
+	if (status == FA_OK)
+		status = find_configs(g, operations, CUDNN_HEUR_MODE_A, error);
+	if (status == FA_OK && g->config_count == 0)
+		status = find_configs(g, operations, CUDNN_HEUR_MODE_FALLBACK, error);
+	if (status == FA_UNSUPPORTED) /* an answer, too */
+	{
+		g->config_count = 0;
+		status = FA_OK;
+	}
+	if (status != FA_OK)
+	{
+		fa_gpu_graph_destroy(g);
+		*graph = NULL;
+		return status;
+	}
+	*count = g->config_count;
+	return FA_OK;
+}
+
+/* --- Plans ------------------------------------------------------------------------- */
+
+static fa_status
+make_plan(fa_gpu_graph *g, cudnnBackendDescriptor_t config, size_t *workspace, fa_error *error)
+{
+	cudnnBackendDescriptor_t plan;
+	int64_t bytes = 0, count = 0;
+
+	FA_TRY(create(g, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan, error));
+	FA_TRY(set_part(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config, error));
+	FA_TRY(set(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->target.handle,
+			   error));
+	FA_TRY(finalize(plan, "to make an execution plan", error));
+	FA_TRY(
+		fa_gpu_cudnn_status(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
+													 CUDNN_TYPE_INT64, 1, &count, &bytes),
+							"to ask for a workspace's size", error));
+	*workspace = (size_t) bytes;
+	g->plan = plan;
+	return FA_OK;
+}
+
+fa_status
+fa_gpu_graph_plan(fa_gpu_graph *g, size_t *workspace, fa_error *error)
+{
+	/* what becomes no plan on one device may on another: the next one is tried, whatever is said */
+	for (int i = 0; i < g->config_count && g->plan == NULL; i++)
+		if (make_plan(g, g->configs[i], workspace, error) == FA_OK)
+			return FA_OK;
+	if (g->plan != NULL)
+		return FA_OK;
+	return fa_fail(error, FA_UNSUPPORTED, "cuDNN has no plan for a convolution");
+}
+
+fa_status
+fa_gpu_graph_bind(fa_gpu_graph *g, const void *in, const void *filter, const void *bias,
+				  const void *residual, void *out, void *workspace, fa_error *error)
+{
+	int64_t ids[5] = {IN, FILTER, OUT, BIAS, RESIDUAL};
+	const void *addresses[5] = {in, filter, out, bias, residual};
+	int count = !g->spec.fused ? 3 : g->spec.residual ? 5 : 4;
+
+	FA_TRY(create(g, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &g->pack, error));
+	FA_TRY(set(g->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids, error));
+	FA_TRY(set(g->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count,
+			   addresses, error));
+	FA_TRY(
+		set(g->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace, error));
+	return finalize(g->pack, "to bind addresses", error);
+}
+
+fa_status
+fa_gpu_graph_execute(const fa_gpu_graph *g, fa_error *error)
+{
+	return fa_gpu_cudnn_status(cudnnBackendExecute(g->target.handle, g->plan, g->pack),
+							   "to run a convolution", error);
+}
+
+void
+fa_gpu_graph_destroy(fa_gpu_graph *g)
+{
+	if (g == NULL)
+		return;
+	while (g->owned_count > 0)
+		cudnnBackendDestroyDescriptor(g->owned[--g->owned_count]);
+	free(g);
+}
+
+/* --- Devices that are not there ------------------------------------------------------ */
+
+fa_status
+fa_gpu_describe(const char *json, fa_gpu_target *target, fa_error *error)
+{
+	fa_status status;
+
+	memset(target, 0, sizeof(*target));
+	FA_TRY(fa_gpu_cudnn_status(
+		cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &target->described),
+		"to describe a device", error));
+	status = set(target->described, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+				 (int64_t) strlen(json) + 1, json, error);
+	if (status == FA_OK)
+		status = finalize(target->described, "to describe a device", error);
+	if (status != FA_OK)
+		fa_gpu_target_free(target);
+	return status;
+}
+
+void
+fa_gpu_target_free(fa_gpu_target *target)
+{
+	if (target->described != NULL)
+		cudnnBackendDestroyDescriptor(target->described);
+	target->described = NULL;
+}

@@ -1,0 +1,60 @@
+/*
+ * cudnn.h
+ *		All that the engine knows of cuDNN: convolutions, with what follows them
+ *		fused, as graphs of cuDNN 9's backend API. A graph is made for a shape, planned
+ *		on a device, bound to addresses and then executed any number of times.
+ *
+ * The device is a handle, or a description in JSON of one that is not there: the
+ * latter answers whether a graph can be planned, and cannot execute it.
+ */
+#ifndef FA_GPU_CUDNN_H
+#define FA_GPU_CUDNN_H
+
+#include "gpu.h"
+
+#include <cudnn.h>
+
+/* NHWC with channels padded (gpu.h); the filter is [out_c, kernel, kernel, in_c]. */
+typedef struct fa_gpu_conv_spec
+{
+	int n, in_h, in_w, in_c, out_h, out_w, out_c;
+	int kernel, stride, pad_top, pad_left;
+	fa_gpu_type type; /* of everything but the bias, which is fp32 as all sums are */
+	bool tf32;        /* fp32 may be multiplied in tf32 */
+	/* out = activation(convolution + bias + residual), or the convolution alone */
+	bool fused, residual;
+	fa_gpu_activation activation;
+} fa_gpu_conv_spec;
+
+typedef struct fa_gpu_target
+{
+	cudnnHandle_t handle;               /* or NULL and: */
+	cudnnBackendDescriptor_t described; /* a device's properties, finalised */
+} fa_gpu_target;
+
+typedef struct fa_gpu_graph fa_gpu_graph;
+
+/* A device from cuDNN's JSON of its properties. */
+extern fa_status fa_gpu_describe(const char *json, fa_gpu_target *target, fa_error *error);
+extern void fa_gpu_target_free(fa_gpu_target *target);
+
+/*
+ * The graph and the engine configurations that cuDNN offers for it, best first, with those
+ * left out that are not deterministic or less precise than spec asks. *count may be
+ * 0: this device cannot run it so.
+ */
+extern fa_status fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target,
+									 fa_gpu_graph **graph, int *count, fa_error *error);
+/* Makes a plan of the first configuration that becomes one; FA_UNSUPPORTED if none does. */
+extern fa_status fa_gpu_graph_plan(fa_gpu_graph *graph, size_t *workspace, fa_error *error);
+/* Device addresses, aligned to 16 bytes; residual may be NULL if spec has none. */
+extern fa_status fa_gpu_graph_bind(fa_gpu_graph *graph, const void *in, const void *filter,
+								   const void *bias, const void *residual, void *out,
+								   void *workspace, fa_error *error);
+extern fa_status fa_gpu_graph_execute(const fa_gpu_graph *graph, fa_error *error);
+extern void fa_gpu_graph_destroy(fa_gpu_graph *graph);
+
+/* FA_OK, or an error that tells cuDNN's own name and words for it. */
+extern fa_status fa_gpu_cudnn_status(cudnnStatus_t status, const char *doing, fa_error *error);
+
+#endif

@@ -1,0 +1,111 @@
+/*
+ * engine.c
+ *		The CUDA engine: opening the device, precisions, its table of functions, and the
+ *		one symbol by which the library is entered (src/nn/cuda.h loads it).
+ */
+#include "cuda_engine.h"
+
+#include <stdlib.h>
+
+fa_status
+fa_gpu_status(cudaError_t code, const char *doing, fa_error *error)
+{
+	if (code == cudaSuccess)
+		return FA_OK;
+	fa_fail(error,
+			code == cudaErrorMemoryAllocation ? FA_NO_MEMORY
+			: code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver ||
+					code == cudaErrorStubLibrary
+				? FA_UNSUPPORTED
+				: FA_INTERNAL,
+			"the GPU failed %s: %s", doing, cudaGetErrorName(code));
+	return fa_detail(error, "%s", cudaGetErrorString(code));
+}
+
+static void
+cuda_close(fa_engine *engine)
+{
+	if (engine == NULL)
+		return;
+	if (engine->target.handle != NULL)
+		cudnnDestroy(engine->target.handle);
+	if (engine->stream != NULL)
+		cudaStreamDestroy(engine->stream);
+	free(engine);
+}
+
+static fa_status
+open_device(fa_engine *engine, fa_error *error)
+{
+	int count = 0, major = 0;
+
+	FA_TRY(fa_gpu_status(cudaGetDeviceCount(&count), "to be found", error));
+	if (count == 0)
+		return fa_gpu_status(cudaErrorNoDevice, "to be found", error);
+	FA_TRY(fa_gpu_status(cudaSetDevice(0), "to open", error));
+	FA_TRY(fa_gpu_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0),
+						 "to tell its kind", error));
+	engine->has_bf16 = major >= 8;
+	FA_TRY(fa_gpu_status(cudaStreamCreateWithFlags(&engine->stream, cudaStreamNonBlocking),
+						 "to make a stream", error));
+	FA_TRY(fa_gpu_cudnn_status(cudnnCreate(&engine->target.handle), "to open", error));
+	return fa_gpu_cudnn_status(cudnnSetStream(engine->target.handle, engine->stream),
+							   "to take a stream", error);
+}
+
+static fa_status
+cuda_open(int threads, fa_engine **engine, fa_error *error)
+{
+	fa_engine *opened = calloc(1, sizeof(fa_engine));
+
+	(void) threads;
+	*engine = NULL;
+	if (opened == NULL)
+		return fa_no_memory(error, sizeof(fa_engine));
+	if (open_device(opened, error) != FA_OK)
+	{
+		cuda_close(opened);
+		return error->status;
+	}
+	*engine = opened;
+	return FA_OK;
+}
+
+/* The device has threads enough. */
+static void
+cuda_set_threads(fa_engine *engine, int threads)
+{
+	(void) engine;
+	(void) threads;
+}
+
+fa_status
+fa_cuda_resolve_precision(fa_engine *engine, fa_precision wanted, fa_precision *precision,
+						  fa_error *error)
+{
+	if ((wanted == FA_PRECISION_BF16 || wanted == FA_PRECISION_TF32) && !engine->has_bf16)
+	{
+		fa_fail(error, FA_UNSUPPORTED, "this GPU does not compute in bf16 or tf32");
+		return fa_detail(error, "Its compute capability is below 8.0.");
+	}
+	/* as fast as bf16, and eight times as precise */
+	*precision = wanted == FA_PRECISION_AUTO ? FA_PRECISION_FP16 : wanted;
+	return FA_OK;
+}
+
+static const fa_engine_interface cuda_engine = {
+	.name = "cuda",
+	.open = cuda_open,
+	.close = cuda_close,
+	.set_threads = cuda_set_threads,
+	.resolve_precision = fa_cuda_resolve_precision,
+	.load = fa_cuda_load_model,
+	.unload = fa_cuda_unload,
+	.run = fa_cuda_run,
+};
+
+const fa_engine_interface *
+fa_cuda_engine(size_t interface_size)
+{
+	return interface_size == sizeof(fa_engine_interface) ? &cuda_engine : NULL;
+}

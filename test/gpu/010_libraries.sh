@@ -1,0 +1,63 @@
+#!/bin/sh
+# Which libraries and which device code the built files hold: CUDA in faceattr_cuda.so and
+# nowhere else; there, code for every architecture and no kernel that spills registers.
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+. test/cli/tap
+
+needs()
+{
+	readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'
+}
+
+without_cuda()
+{
+	needs "$1" >"$dir/needed"
+	grep -q libc.so "$dir/needed" && ! grep -iE 'cuda|cudnn|cublas|nvidia|nvrtc' "$dir/needed"
+}
+
+only_cudnn()
+{
+	test "$(needs faceattr_cuda.so | grep -iE 'cuda|cudnn|cublas|nvidia|nvrtc')" = libcudnn.so.9
+}
+
+one_symbol()
+{
+	test "$(nm -D --defined-only faceattr_cuda.so | sed 's/.* //')" = fa_cuda_engine
+}
+
+# What the assembler said of every kernel: "kernel architecture registers stack spills"
+resources()
+{
+	cat "${BUILD:-build}"/gpu/*.cu.log | awk -F "'" '
+		/Compiling entry function/ { kernel = $2; architecture = $4 }
+		/bytes stack frame/ { split($0, n, " "); stack = n[1]; spills = n[5] + n[9] }
+		/Used [0-9]* registers/ { match($0, /Used [0-9]*/)
+			print kernel, architecture, substr($0, RSTART + 5, RLENGTH - 5), stack, spills }'
+}
+
+every_architecture()
+{
+	kernels=$(cut -d' ' -f1 "$dir/resources" | sort -u | wc -l)
+	architectures=$(cut -d' ' -f2 "$dir/resources" | sort -u | wc -l)
+	echo "$kernels kernels, $architectures architectures"
+	test "$kernels" -ge 10 && test "$architectures" -ge 5 &&
+		test "$(wc -l <"$dir/resources")" = $((kernels * architectures))
+}
+
+no_spills()
+{
+	! awk '$4 > 0 || $5 > 0' "$dir/resources" | grep .
+}
+
+ok 'faceattr.so does not depend on CUDA' without_cuda faceattr.so
+ok 'nor does the companion program' without_cuda trainer/faceattr
+if test -f faceattr_cuda.so; then
+	ok 'faceattr_cuda.so needs cuDNN, and CUDA by itself' only_cudnn
+	ok 'it is entered by one symbol' one_symbol
+	resources >"$dir/resources"
+	ok 'every kernel is there for every architecture' every_architecture
+	ok 'no kernel spills registers' no_spills
+	echo "# $(wc -l <"$dir/resources") kernels, at most $(cut -d' ' -f3 "$dir/resources" | sort -n | tail -1) registers"
+fi
+echo "1..$number"
