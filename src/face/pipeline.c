@@ -783,15 +783,21 @@ classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pi
 		 const fa_interrupt *interrupt, fa_error *error)
 {
 	int *indexes = malloc(((size_t) count + 1) * sizeof(int)), there = 0;
-	/* cppcheck-suppress ctuuninitvar ; faces and errors are written here first, below */
-	ready_crops ready = {pipeline, crops,  indexes,   max_pixels, faces,
-						 errors,   logits, embedding, interrupt};
+	ready_crops ready = {.pipeline = pipeline,
+						 .crops = crops,
+						 .indexes = indexes,
+						 .max_pixels = max_pixels,
+						 .faces = faces,
+						 .logits = logits,
+						 .embedding = embedding,
+						 .interrupt = interrupt};
 	fa_status status;
 
 	if (indexes == NULL)
 		return fa_no_memory(error, count * sizeof(int));
 	memset(faces, 0, count * sizeof(fa_face));
 	memset(errors, 0, count * sizeof(fa_error));
+	ready.errors = errors;
 	for (int i = 0; i < count; i++)
 		if (crops[i].bytes != NULL)
 			indexes[there++] = i;

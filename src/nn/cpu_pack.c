@@ -187,7 +187,7 @@ take_block(fa_model *model, const reader *r, fa_error *error)
 
 		if (op->kind != FA_OP_BATCH_NORM)
 			continue;
-		model->norms[i] = find(r, entries[i].norm, 2 * op->channels * sizeof(float));
+		model->norms[i] = find(r, entries[i].norm, 2 * (size_t) op->channels * sizeof(float));
 		if (model->norms[i] == NULL)
 			return does_not_fit(error, op->name);
 	}

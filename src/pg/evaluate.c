@@ -158,9 +158,12 @@ read_box(HeapTuple row, TupleDesc desc)
 {
 	bool null;
 	Datum datum = SPI_getbinval(row, desc, FIELD_BOX, &null);
-	const BOX *box = null ? NULL : DatumGetBoxP(datum);
+	const BOX *box;
 
-	return null ? (fa_rect){0} : (fa_rect){box->low.x, box->low.y, box->high.x, box->high.y};
+	if (null)
+		return (fa_rect){0};
+	box = DatumGetBoxP(datum);
+	return (fa_rect){box->low.x, box->low.y, box->high.x, box->high.y};
 }
 
 /* The face that a photo's label speaks of; false: a bad image was passed over. */

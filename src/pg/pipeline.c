@@ -121,18 +121,18 @@ share(CachedPipeline *place, const Model *model, MemoryContext statement)
 		core_enter(&call);
 		status = fa_pipeline_pack(place->pipeline, &packed, &length, &call.error);
 		block = packed;
-		if (core_leave(&call, status) != FA_OK)
+		status = core_leave(&call, status);
+		if (status == FA_OK)
+			published = shared_model_publish(model, block, length, statement, &place->shared);
+		else if (status != FA_UNSUPPORTED) /* a oneDNN that cannot */
 			raise_model_error(&call.error, model);
-		published = shared_model_publish(model, block, length, statement, &place->shared);
 	}
-	PG_CATCH();
+	PG_FINALLY();
 	{
 		free(block);
-		shared_model_give_up();
-		PG_RE_THROW();
+		shared_model_give_up(); /* unless it has been published, or refused */
 	}
 	PG_END_TRY();
-	free(block);
 	if (published)
 		open_shared(place, model);
 }

@@ -1,5 +1,6 @@
 # Many sessions in two databases publish, drop and predict at once, in names that they
-# share. Whatever they see must be of one piece. STATEMENTS says how many (1,000 on demand).
+# share, from a cache with room for three of five models. Whatever they see must be of one
+# piece. STATEMENTS says how many (1,000 on demand).
 use strict;
 use warnings;
 use FindBin;
@@ -11,7 +12,7 @@ use Test::More;
 my $statements = $ENV{STATEMENTS} // 200;
 my $sessions = 20;
 my $each = int($statements / $sessions);
-my $node = new_node('storm', "max_connections = 40\nmax_wal_size = 4GB\nshared_buffers = 64MB");
+my $node = new_node('storm', "shared_preload_libraries = 'faceattr'\nfaceattr.model_cache_size = 30MB\nmax_connections = 40\nmax_wal_size = 4GB\nshared_buffers = 64MB");
 
 my @files = map { my $word = "w$_"; model_file($word, sub { $_[1][1]{labels} = ["$word-male", "$word-female"] }) } 1 .. 5;
 my $portrait = photo_path('portrait.jpg');
@@ -78,6 +79,9 @@ for my $database ('one', 'two')
 	is($told{wrong}, 0, "$database: no wrong result");
 	cmp_ok($told{$_}, '>', 0, "$database: $_") for 'right', 'published', 'dropped';
 }
+
+is($node->safe_psql('one', q{SELECT sum(pins), sum(size) <= 30 * 1048576 FROM faceattr_stat_models WHERE location = 'shared'}), '0|t',
+	'nobody holds a model, and the cache has kept its size');
 
 $node->stop;
 done_testing();
