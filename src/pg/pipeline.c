@@ -103,7 +103,29 @@ open_shared(CachedPipeline *place, const Model *model)
 		open_private(place, model);
 }
 
-/* Packs what has been loaded for this backend, and runs from it where it can be shared. */
+/* Loads, packs and publishes; false: the session's own copy is all there is. */
+static bool
+pack_and_publish(CachedPipeline *place, const Model *model, MemoryContext statement,
+				 void *volatile *block)
+{
+	fa_status status;
+	void *packed;
+	size_t length;
+	CoreCall call;
+
+	open_private(place, model);
+	core_enter(&call);
+	status = fa_pipeline_pack(place->pipeline, &packed, &length, &call.error);
+	*block = packed;
+	status = core_leave(&call, status);
+	if (status == FA_UNSUPPORTED) /* by this oneDNN */
+		return false;
+	if (status != FA_OK)
+		raise_model_error(&call.error, model);
+	return shared_model_publish(model, packed, length, statement, &place->shared);
+}
+
+/* As the packer of the slot that has been claimed. */
 static void
 share(CachedPipeline *place, const Model *model, MemoryContext statement)
 {
@@ -112,27 +134,18 @@ share(CachedPipeline *place, const Model *model, MemoryContext statement)
 
 	PG_TRY();
 	{
-		fa_status status;
-		void *packed;
-		size_t length;
-		CoreCall call;
-
-		open_private(place, model);
-		core_enter(&call);
-		status = fa_pipeline_pack(place->pipeline, &packed, &length, &call.error);
-		block = packed;
-		status = core_leave(&call, status);
-		if (status == FA_OK)
-			published = shared_model_publish(model, block, length, statement, &place->shared);
-		else if (status != FA_UNSUPPORTED) /* a oneDNN that cannot */
-			raise_model_error(&call.error, model);
+		published = pack_and_publish(place, model, statement, &block);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		free(block);
-		shared_model_give_up(); /* unless it has been published, or refused */
+		shared_model_give_up();
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	shared_model_give_up(); /* unless it has been published, or refused */
+	/* cppcheck-suppress doubleFree ; the throw does not come back */
+	free(block);
 	if (published)
 		open_shared(place, model);
 }
