@@ -165,8 +165,8 @@ sub on_packing
 {
 	my ($do) = @_;
 	$node->restart;    # nothing is loaded
-	my $watcher = start('two', qq{DO \$\$ DECLARE packer int; BEGIN
-		LOOP
+	my $watcher = start('two', qq{DO \$\$ DECLARE packer int; deadline timestamptz := clock_timestamp() + interval '20 s'; BEGIN
+		WHILE clock_timestamp() < deadline LOOP
 			IF EXISTS (SELECT FROM faceattr_stat_models WHERE location = 'packing') THEN
 				SELECT pid INTO STRICT packer FROM pg_stat_activity WHERE application_name = 'packer';
 				$do
@@ -177,17 +177,27 @@ sub on_packing
 	my $packer = start('one', q{SET application_name = 'packer'; SELECT face_array(image, 'default') FROM portrait});
 	return ($watcher, $packer);
 }
-my ($watcher, $packer) = on_packing('PERFORM pg_terminate_backend(packer);');
-like((finish($packer))[1], qr/terminating connection|closed the connection/, 'a packer is terminated');
-finish($watcher);
+my ($watcher, $packer, $said);
+for (1 .. 3)    # a watcher that has no processor just then comes too late
+{
+	($watcher, $packer) = on_packing('PERFORM pg_terminate_backend(packer);');
+	$said = (finish($packer))[1];
+	finish($watcher);
+	last if $said ne '';
+}
+like($said, qr/terminating connection|closed the connection/, 'a packer is terminated');
 is(sql('one', q{SELECT face_array(image, 'default') FROM portrait}), $answer, 'the next one packs');
 like(loaded('model'), qr/^default\|shared\|0\|[01]$/, 'for all');    # 1: the first was told to go too late
 
 my $segments = sub { my @of = glob('/dev/shm/PostgreSQL.*'); return scalar @of };
 my $few = $segments->();
-($watcher, $packer) = on_packing(q{EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || packer);});
-finish($packer);
-finish($watcher);
+for (1 .. 3)
+{
+	($watcher, $packer) = on_packing(q{EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || packer);});
+	$said = (finish($packer))[1];
+	finish($watcher);
+	last if $said ne '';
+}
 ok($node->poll_query_until('one', 'SELECT true'), 'the server comes back after kill -9 of a packer');
 is(loaded('model'), '', 'with an empty table');
 is(sql('one', q{SELECT face_array(image, 'default') FROM portrait}), $answer, 'and predicts');
