@@ -160,7 +160,8 @@ with_margin(double cosine, double margin, double *slope)
 static double
 image_loss(const fa_margin *m, float *cosines, int person, int count, bool *right)
 {
-	double slope, own = with_margin(cosines[person], m->margin, &slope), largest = own, sum = 0;
+	double slope, own = with_margin(cosines[person], m->margin, &slope), largest = own;
+	double mine, others = 0;
 
 	*right = true;
 	for (int j = 0; j < m->classes; j++)
@@ -169,15 +170,16 @@ image_loss(const fa_margin *m, float *cosines, int person, int count, bool *righ
 			*right &= cosines[j] < cosines[person];
 			largest = fmax(largest, cosines[j]);
 		}
+	mine = exp(m->scale * (own - largest));
 	for (int j = 0; j < m->classes; j++)
-		sum += exp(m->scale * ((j == person ? own : cosines[j]) - largest));
+		if (j != person)
+			others += exp(m->scale * (cosines[j] - largest));
 	for (int j = 0; j < m->classes; j++)
-	{
-		double share = exp(m->scale * ((j == person ? own : cosines[j]) - largest)) / sum;
-
-		cosines[j] = (float) (m->scale / count * (j == person ? (share - 1) * slope : share));
-	}
-	return log(sum) - m->scale * (own - largest);
+		if (j != person)
+			cosines[j] = (float) (m->scale / count * exp(m->scale * (cosines[j] - largest)) /
+								  (mine + others));
+	cosines[person] = (float) (-m->scale / count * others / (mine + others) * slope);
+	return log(mine + others) - m->scale * (own - largest);
 }
 
 fa_status
