@@ -105,7 +105,8 @@ CREATE FUNCTION face_evaluate(query text, model text DEFAULT NULL, crops boolean
 	OUT false_adult_rate_21 float8, OUT false_adult_rate_21_low float8, OUT false_adult_rate_21_high float8)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'faceattr_evaluate' LANGUAGE C
-VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100;
+VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100
+SET transaction_read_only = on; -- nothing that the query calls may write
 COMMENT ON FUNCTION face_evaluate(text, text, boolean) IS
 'how well a model does on labelled images, in total and by group (query: gives image, age, gender and race; model: its name, or NULL for faceattr.model; crops: the images are ready face crops)';
 

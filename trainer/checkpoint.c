@@ -19,6 +19,8 @@ static const struct
 			  {FA_STATE_MOMENT1, "m."},
 			  {FA_STATE_MOMENT2, "v."}};
 
+static const char loss_prefix[] = "l.";
+
 #define STATES (sizeof(states) / sizeof(states[0]))
 
 /* Moves all tensors of one set into another, their names prefixed. */
@@ -70,8 +72,8 @@ set_numbers(fa_weights *weights, const fa_progress *p, fa_error *error)
 
 fa_status
 fa_checkpoint_write(const fa_engine_interface *interface, fa_trainer *trainer,
-					const fa_progress *progress, const json_t *options, const char *path,
-					fa_error *error)
+					const fa_weights *loss, const fa_progress *progress, const json_t *options,
+					const char *path, fa_error *error)
 {
 	char *text = json_dumps(options, JSON_COMPACT | JSON_REAL_PRECISION(17));
 	fa_weights all = {0};
@@ -86,6 +88,8 @@ fa_checkpoint_write(const fa_engine_interface *interface, fa_trainer *trainer,
 			status = add_prefixed(&all, &some, states[i].prefix, error);
 		fa_weights_free(&some);
 	}
+	if (status == FA_OK)
+		status = add_prefixed(&all, loss, loss_prefix, error);
 	if (status == FA_OK)
 		status = set_numbers(&all, progress, error);
 	if (status == FA_OK)
@@ -167,16 +171,12 @@ fa_checkpoint_free(fa_checkpoint *checkpoint)
 	checkpoint->options = NULL;
 }
 
-fa_status
-fa_checkpoint_state(const fa_checkpoint *checkpoint, fa_trainer_state state, fa_weights *weights,
-					fa_error *error)
+/* Adds the tensors of that prefix, without it. */
+static fa_status
+take_prefixed(const fa_checkpoint *checkpoint, const char *prefix, fa_weights *weights,
+			  fa_error *error)
 {
-	const char *prefix = NULL;
-
-	for (size_t i = 0; i < STATES; i++)
-		if (states[i].state == state)
-			prefix = states[i].prefix;
-	for (int k = 0; prefix != NULL && k < checkpoint->states.tensor_count; k++)
+	for (int k = 0; k < checkpoint->states.tensor_count; k++)
 	{
 		const fa_tensor *from = &checkpoint->states.tensors[k];
 		fa_tensor *to;
@@ -188,6 +188,22 @@ fa_checkpoint_state(const fa_checkpoint *checkpoint, fa_trainer_state state, fa_
 		memcpy(to->values, from->values, from->count * sizeof(float));
 	}
 	return FA_OK;
+}
+
+fa_status
+fa_checkpoint_state(const fa_checkpoint *checkpoint, fa_trainer_state state, fa_weights *weights,
+					fa_error *error)
+{
+	for (size_t i = 0; i < STATES; i++)
+		if (states[i].state == state)
+			return take_prefixed(checkpoint, states[i].prefix, weights, error);
+	return FA_OK;
+}
+
+fa_status
+fa_checkpoint_loss(const fa_checkpoint *checkpoint, fa_weights *weights, fa_error *error)
+{
+	return take_prefixed(checkpoint, loss_prefix, weights, error);
 }
 
 fa_status

@@ -1,8 +1,8 @@
 /*
  * checkpoint.h
  *		A training's whole state in one file, so that it can be killed at any moment
- *		and go on as if it had not been: weights, moving average, both moments, how far
- *		it had come, and the options that it was started with.
+ *		and go on as if it had not been: weights, moving average, both moments, what the
+ *		loss itself has learnt, how far it had come, and the options that it was started with.
  */
 #ifndef FA_CHECKPOINT_H
 #define FA_CHECKPOINT_H
@@ -28,16 +28,22 @@ typedef struct fa_checkpoint
 	json_t *options;
 } fa_checkpoint;
 
-/* Written to a temporary name and renamed: the path always holds a whole checkpoint. */
+/*
+ * Written to a temporary name and renamed: the path always holds a whole checkpoint. loss: the
+ * tensors of a loss that has some.
+ */
 extern fa_status fa_checkpoint_write(const fa_engine_interface *interface, fa_trainer *trainer,
-									 const fa_progress *progress, const json_t *options,
-									 const char *path, fa_error *error);
+									 const fa_weights *loss, const fa_progress *progress,
+									 const json_t *options, const char *path, fa_error *error);
 extern fa_status fa_checkpoint_read(fa_checkpoint *checkpoint, const char *path, fa_error *error);
 extern void fa_checkpoint_free(fa_checkpoint *checkpoint);
 
 /* The tensors of one state, to open a trainer with; added to `weights`. */
 extern fa_status fa_checkpoint_state(const fa_checkpoint *checkpoint, fa_trainer_state state,
 									 fa_weights *weights, fa_error *error);
+/* The tensors of the loss; added to `weights`. */
+extern fa_status fa_checkpoint_loss(const fa_checkpoint *checkpoint, fa_weights *weights,
+									fa_error *error);
 /* Writes the trainer's states; without `moments` the optimiser starts afresh. */
 extern fa_status fa_checkpoint_restore(const fa_checkpoint *checkpoint,
 									   const fa_engine_interface *interface, fa_trainer *trainer,

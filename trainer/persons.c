@@ -91,13 +91,20 @@ fa_persons_close(fa_persons *persons)
 }
 
 int
-fa_persons_pick(const void *argument, int64_t batch, int place)
+fa_persons_at(const fa_persons *p, int64_t batch, int place)
 {
-	const fa_persons *p = argument;
 	int64_t epoch = batch / p->steps, within = batch % p->steps;
 	int64_t turn = within * (p->batch / FA_PERSON_IMAGES) + place / FA_PERSON_IMAGES;
 	uint64_t order = fa_random_seed(p->seed, (uint64_t) epoch, (uint64_t) (turn / p->count)).state;
-	int person = (int) fa_permute(order, (uint32_t) p->count, (uint32_t) (turn % p->count));
+
+	return (int) fa_permute(order, (uint32_t) p->count, (uint32_t) (turn % p->count));
+}
+
+int
+fa_persons_pick(const void *argument, int64_t batch, int place)
+{
+	const fa_persons *p = argument;
+	int person = fa_persons_at(p, batch, place);
 	int images = p->first[person + 1] - p->first[person];
 	uint64_t choice =
 		fa_random_seed(p->seed, (uint64_t) batch, (uint64_t) person + (1ull << 32)).state;

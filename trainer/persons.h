@@ -33,6 +33,8 @@ extern void fa_persons_close(fa_persons *persons);
  * the seed and the numbers alone. argument: an fa_persons.
  */
 extern int fa_persons_pick(const void *argument, int64_t batch, int place);
+/* Whose image that is: 0 ... count - 1. */
+extern int fa_persons_at(const fa_persons *persons, int64_t batch, int place);
 
 /*
  * Batch-hard triplet loss (Hermans, Beyer, Leibe 2017) on embeddings [count, size] scaled to unit

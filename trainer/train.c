@@ -183,10 +183,13 @@ person_loss(fa_training *t, fa_step_news *news, fa_error *error)
 	int right;
 
 	for (int i = 0; i < t->o.batch; i++)
-		t->batch_persons[i] =
-			t->faces.samples[fa_persons_pick(&t->persons, t->progress.step, i)].label.person;
-	FA_TRY(fa_triplet_loss(t->outputs[0], t->batch_persons, t->o.batch, t->embedding_size,
-						   t->o.margin, &news->total, t->gradients[0], &right, error));
+		t->batch_persons[i] = fa_persons_at(&t->persons, t->progress.step, i);
+	if (t->o.embed_loss == FA_EMBED_MARGIN)
+		FA_TRY(fa_margin_loss(&t->margin, t->outputs[0], t->batch_persons, t->o.batch, &news->total,
+							  t->gradients[0], &right, error));
+	else
+		FA_TRY(fa_triplet_loss(t->outputs[0], t->batch_persons, t->o.batch, t->embedding_size,
+							   t->o.margin, &news->total, t->gradients[0], &right, error));
 	news->losses[FA_PERSON] = news->total;
 	t->progress.tally.loss[FA_PERSON] += news->total * t->o.batch;
 	t->progress.tally.score[FA_PERSON] += right;
@@ -234,6 +237,8 @@ step(fa_training *t, fa_step_news *news, fa_error *error)
 		attribute_losses(t, made, news);
 	FA_TRY(t->interface->backward(t->trainer, (const float *const *) t->gradients, error));
 	FA_TRY(t->interface->update(t->trainer, &update, &norm, error));
+	if (t->margin.classes > 0)
+		fa_margin_update(&t->margin, &update);
 	t->progress.step++;
 	news->norm = norm;
 	return FA_OK;
@@ -294,9 +299,16 @@ static fa_status
 save(fa_training *t, fa_error *error)
 {
 	char path[FA_PATH_LENGTH];
+	fa_weights loss = {0};
+	fa_status status = FA_OK;
 
-	return fa_checkpoint_write(t->interface, t->trainer, &t->progress, t->record,
-							   fa_output_path(t, "last.safetensors", path), error);
+	if (t->margin.classes > 0)
+		status = fa_margin_write(&t->margin, &loss, error);
+	if (status == FA_OK)
+		status = fa_checkpoint_write(t->interface, t->trainer, &loss, &t->progress, t->record,
+									 fa_output_path(t, "last.safetensors", path), error);
+	fa_weights_free(&loss);
+	return status;
 }
 
 /* The loader's threads are not needed any more, and a session that waits neither. */
@@ -406,6 +418,18 @@ begin(fa_training *t, fa_weights *weights, fa_error *error)
 	return FA_OK;
 }
 
+static fa_status
+restore_margin(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
+{
+	fa_weights loss = {0};
+	fa_status status = fa_checkpoint_loss(checkpoint, &loss, error);
+
+	if (status == FA_OK)
+		status = fa_margin_read(&t->margin, &loss, error);
+	fa_weights_free(&loss);
+	return status;
+}
+
 /* The trainer as a checkpoint has it, or with starting weights. */
 static fa_status
 start_trainer(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
@@ -424,6 +448,8 @@ start_trainer(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 	if (status == FA_OK && checkpoint->options != NULL)
 		status = fa_checkpoint_restore(checkpoint, t->interface, t->trainer,
 									   t->heads_only || t->progress.step > head_steps(t), error);
+	if (status == FA_OK && checkpoint->options != NULL && t->margin.classes > 0)
+		status = restore_margin(t, checkpoint, error);
 	return status;
 }
 
@@ -438,7 +464,11 @@ make_net(fa_training *t, fa_error *error)
 						   (uint64_t) t->o.seed, error));
 	t->loading.pick = fa_persons_pick;
 	t->loading.pick_argument = &t->persons;
-	return fa_embedding_net(&t->net, t->o.network, true, &t->embedding_size, error);
+	FA_TRY(fa_embedding_net(&t->net, t->o.network, true, &t->embedding_size, error));
+	if (t->o.embed_loss != FA_EMBED_MARGIN)
+		return FA_OK;
+	return fa_margin_open(&t->margin, t->persons.count, t->embedding_size, t->o.batch, t->o.margin,
+						  t->o.scale, (uint64_t) t->o.seed, error);
 }
 
 /* From the weights to start from, or the training to go on with; the record is complete then. */
@@ -542,6 +572,7 @@ clean_up(fa_training *t)
 	free(t->spare);
 	free(t->batch_persons);
 	fa_persons_close(&t->persons);
+	fa_margin_close(&t->margin);
 	for (int h = 0; h < FA_HEADS; h++)
 		free(t->class_weights[h]);
 	fa_mixup_close(&t->mixup);

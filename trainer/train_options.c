@@ -35,6 +35,7 @@ typedef struct row
 } row;
 
 static const char *const tasks[] = {"attributes", "embed", NULL};
+static const char *const embed_losses[] = {"triplet", "margin", NULL};
 static const char *const schedules[] = {"cosine", "step", "constant", NULL};
 static const char *const optimizers[] = {"adamw", "adam", "sgd", NULL};
 static const char *const precisions[] = {"auto", "fp32", "bf16", NULL};
@@ -91,7 +92,7 @@ static const row table[] = {
 		"Write a checkpoint that often (5); 0: after every step", .low = 0, .high = 1e6,
 		.free = true),
 	ROW("task", "NAME", CHOICE, task, 2,
-		"attributes, or embed: faces of one `person` near each other, by triplets (attributes)",
+		"attributes, or embed: faces of one `person` near each other (attributes)",
 		.choices = tasks),
 	ROW("metric", "NAME", CHOICE, metric, 2,
 		"What the best weights are best in: total, age, gender, race or person (total; person for "
@@ -148,7 +149,14 @@ static const row table[] = {
 		.high = 1),
 	ROW("weights", "A,G,R,F", NUMBERS, weights, 5, "Of the losses (1,1,1,0.5)", .low = FA_HEADS,
 		.high = FA_HEADS),
-	ROW("margin", "X", REAL, margin, 5, "Of triplets, for --task embed (0.3)", .low = 0, .high = 2),
+	ROW("embed-loss", "NAME", CHOICE, embed_loss, 5,
+		"For --task embed: triplet, or margin: a softmax over all persons with an angular margin "
+		"(triplet)",
+		.choices = embed_losses),
+	ROW("margin", "X", REAL, margin, 5, "Of triplets (0.3), or the margin softmax in radians (0.5)",
+		.low = 0, .high = 2),
+	ROW("scale", "X", REAL, scale, 5, "Of the margin softmax: what cosines are multiplied by (64)",
+		.low = 1, .high = 1000),
 	ROW("balance", "X", REAL, balance, 5,
 		"Rare ages, genders and races weigh more: by their frequency to the power of -X (0)",
 		.low = 0, .high = 1),
@@ -284,6 +292,12 @@ parse_option(int key, char *text, struct argp_state *state)
 		argp_error(state, "--dsn is for --query and --publish");
 	if (o->task == FA_TASK_EMBED && (o->mixup > 0 || o->balance > 0 || o->negatives != NULL))
 		argp_error(state, "--task embed takes no --mixup, --balance and --negatives");
+	if (o->task != FA_TASK_EMBED && o->embed_loss != FA_EMBED_TRIPLET)
+		argp_error(state, "--embed-loss needs --task embed");
+	if (o->embed_loss == FA_EMBED_MARGIN && o->margin > 1.5)
+		argp_error(state, "--margin is an angle here, of 1.5 radians at most");
+	if (o->margin < 0)
+		o->margin = o->embed_loss == FA_EMBED_MARGIN ? 0.5 : 0.3;
 	if (o->task == FA_TASK_EMBED)
 	{
 		o->metric = FA_METRIC_PERSON;
@@ -332,7 +346,8 @@ fa_train_options_parse(fa_train_options *options, int argc, char **argv)
 		.sigma = 2.5,
 		.age_error = 0.1,
 		.smoothing = 0.05,
-		.margin = 0.3,
+		.margin = -1,
+		.scale = 64,
 		.weights = {FA_HEADS, {1, 1, 1, 0.5}},
 		.augment = fa_augment_defaults,
 	};

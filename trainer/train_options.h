@@ -20,6 +20,12 @@ typedef enum fa_task
 	FA_TASK_EMBED
 } fa_task;
 
+typedef enum fa_embed_loss
+{
+	FA_EMBED_TRIPLET, /* persons.h */
+	FA_EMBED_MARGIN   /* margin.h */
+} fa_embed_loss;
+
 typedef struct fa_numbers
 {
 	int count;
@@ -39,7 +45,8 @@ typedef struct fa_train_options
 	int size, batch, hidden, epochs, head_epochs, threads, workers, patience, seed;
 	double minutes, rate, warm_up, step_factor, sgd_momentum, weight_decay, clip, ema, dropout;
 	double momentum, sigma, age_error, smoothing, balance, mixup;
-	double margin;
+	double margin, scale; /* of the embedding's loss; margin -1: what is usual for it */
+	int embed_loss;
 	int task, schedule, optimizer, precision, metric; /* of the enumerations */
 	fa_numbers milestones, weights;
 	fa_numbers landmark_template; /* none: that of the weights to start from */

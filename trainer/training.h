@@ -9,6 +9,7 @@
 
 #include "checkpoint.h"
 #include "loader.h"
+#include "margin.h"
 #include "mixup.h"
 #include "negatives.h"
 #include "persons.h"
@@ -38,6 +39,7 @@ typedef struct fa_training
 	fa_persons persons; /* of an embedding's batches */
 	int *batch_persons; /* [batch] */
 	int embedding_size;
+	fa_margin margin;                  /* of --embed-loss margin */
 	fa_loss_options losses[FA_HEADS];  /* to train with */
 	fa_loss_options judging[FA_HEADS]; /* to validate with: all classes weigh the same */
 	float *class_weights[FA_HEADS];    /* NULL: not balanced */

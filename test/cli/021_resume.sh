@@ -18,12 +18,6 @@ train="$faceattr train --data $dir/chips --val $dir/chips --init $backbone --siz
 	--threads 2 --workers 2 --head-epochs 3 --epochs 5 --rate 1e-3 --dropout 0.3 --mixup 0.3 --balance 0.5
 	--freeze stage:1 --patience 1000"
 
-# what counts of a file of weights: the tensors; the header's metadata hold the time spent
-tensors() { perl -e 'local $/; open F, "<:raw", $ARGV[0] or die; $_ = <F>; print substr $_, 8 + unpack "Q<", $_' "$1"; }
-same_tensors()
-{
-	tensors "$1" >"$dir/a.part" && tensors "$2" >"$dir/b.part" && test -s "$dir/a.part" && cmp "$dir/a.part" "$dir/b.part"
-}
 figures() { sed 's/"seconds":[^,]*,//' "$1"; }
 same_figures()
 {

@@ -50,7 +50,14 @@ is(query(q{
 		abs(gender_accuracy_low - ((gender_accuracy + z*z/(2*n) - z * sqrt(gender_accuracy * (1 - gender_accuracy) / n + z*z/(4.0*n*n))) / (1 + z*z/n))) > 1e-6
 		OR abs(race_accuracy_high - ((race_accuracy + z*z/(2*n) + z * sqrt(race_accuracy * (1 - race_accuracy) / n + z*z/(4.0*n*n))) / (1 + z*z/n))) > 1e-6
 		OR NOT age_mae BETWEEN age_mae_low AND age_mae_high)}), 0, 'intervals');
-is(query(qq{SELECT count(*) FROM face_evaluate('$labelled') WHERE gender_calibration_error NOT BETWEEN 0 AND 1 OR race_calibration_error NOT BETWEEN 0 AND 1}), 0, 'calibration');
+# The calibration error from its definition: 15 bins of confidence, in each the difference of its mean and of what is right.
+my $bins = sub { my ($what) = @_; return qq{
+	SELECT sum(abs(d)) / sum(n) FROM (
+		SELECT sum(f.${what}_confidence::float8 - (lower(f.$what) = lower(p.$what))::int) AS d, count(*) AS n
+		FROM people p, LATERAL (SELECT * FROM face_attributes(p.image) LIMIT 1) f
+		GROUP BY least(width_bucket(f.${what}_confidence::float8, 0, 1, 15), 15)) b} };
+is(query("SELECT abs(e.${_}_calibration_error - (" . $bins->($_) . ")) < 1e-5 FROM face_evaluate('$labelled') e WHERE bad_images IS NOT NULL"), 't', "calibration: $_")
+  for 'gender', 'race';
 is(query(qq{SELECT bad_images FROM face_evaluate('$labelled') WHERE bad_images IS NOT NULL}), '0', 'bad images are in the total');
 
 # The companion program says the same of the same rows.
@@ -89,6 +96,13 @@ like(fails(q{SELECT face_evaluate('DELETE FROM people')}), qr/22023: the query m
 like(fails(q{SELECT face_evaluate('SELECT image, age FROM people; DROP TABLE people')}), qr/22023: the query must be one statement/, 'two statements');
 like(fails(q{SELECT face_evaluate('DELETE FROM people RETURNING image, age')}), qr/ERROR/, 'one that writes');
 is(query('SELECT count(*) FROM people'), 29, 'which did not');
+query(q{CREATE SEQUENCE s; CREATE TABLE log (t text);
+	CREATE FUNCTION logged(int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log VALUES ($1); RETURN $1; END $$});
+like(fails(q{SELECT face_evaluate('SELECT image, nextval(''s'') AS age FROM people')}), qr/25006: cannot execute nextval\(\) in a read-only transaction/, 'nor may what it calls: nextval');
+like(fails(q{SELECT face_evaluate('SELECT image, logged(age) AS age FROM people')}), qr/25006: cannot execute INSERT in a read-only transaction/, 'a function that writes');
+like(fails(q{SELECT face_evaluate('SELECT image, age FROM people FOR UPDATE')}), qr/0A000/, 'a lock');
+is(query(q{BEGIN; SELECT count(*) FROM face_evaluate('SELECT image, age FROM people WHERE false'); INSERT INTO log VALUES ('still'); COMMIT;
+	SELECT string_agg(t, ',') FROM log}), "1\nstill", 'the transaction itself stays as it was');
 like(fails(q{SELECT face_evaluate('SELECT image, age FROM nowhere')}), qr/42P01/, 'its own errors');
 like(fails(q{SELECT face_evaluate(NULL)}), qr/22004: argument "query" must not be NULL/, 'NULL');
 like(fails(q{SELECT face_evaluate('SELECT image, age FROM people', 'nobody')}), qr/42704: model "nobody" does not exist/, 'no such model');
