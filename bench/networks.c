@@ -200,7 +200,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: %s DIRECTORY_OF_WEIGHTS\n", argv[0]);
 		return 2;
 	}
-	must(fa_cpu_engine.open(1, &engine, &error), &error);
+	must(fa_cpu_engine.open(NULL, &engine, &error), &error);
 	fa_cpu_use_threads(engine);
 	for (size_t i = 0; i < sizeof(precisions) / sizeof(*precisions); i++)
 	{

@@ -275,8 +275,9 @@ main(int argc, char **argv)
 		return 2;
 	}
 	snprintf(path, sizeof(path), "%s/default.safetensors", argv[1]);
-	must(fa_pipeline_open(&fa_cpu_engine, 1, FA_PRECISION_AUTO, argv[1], path, &pipeline, &error),
-		 &error);
+	must(
+		fa_pipeline_open(&fa_cpu_engine, NULL, FA_PRECISION_AUTO, argv[1], path, &pipeline, &error),
+		&error);
 	printf("precision: %s\n",
 		   fa_pipeline_precision(pipeline) == FA_PRECISION_BF16 ? "bf16" : "fp32");
 	small_photo(pipeline, &portrait);

@@ -196,7 +196,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: %s THREADS BATCH [NETWORK...]\n", argv[0]);
 		return 2;
 	}
-	must(fa_cpu_engine.open(atoi(argv[1]), &engine, &error), &error);
+	must(fa_cpu_engine.open(&(fa_engine_options){.threads = atoi(argv[1])}, &engine, &error),
+		 &error);
 	fa_cpu_use_threads(engine);
 	for (int i = 0; i < count; i++)
 		for (int bf16 = 0; bf16 < 2; bf16++)

@@ -24,6 +24,7 @@ extern fa_status fa_cuda_resolve_precision(fa_engine *engine, fa_precision wante
 extern fa_status fa_cuda_load_model(fa_engine *engine, const fa_net *net, const fa_weights *weights,
 									fa_precision precision, fa_model **model, fa_error *error);
 extern void fa_cuda_unload(fa_model *model);
+extern size_t fa_cuda_memory(const fa_model *model);
 extern fa_status fa_cuda_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 							 const fa_interrupt *interrupt, fa_error *error);
 

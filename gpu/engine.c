@@ -35,15 +35,20 @@ cuda_close(fa_engine *engine)
 }
 
 static fa_status
-open_device(fa_engine *engine, fa_error *error)
+open_device(fa_engine *engine, int device, fa_error *error)
 {
 	int count = 0, major = 0;
 
 	FA_TRY(fa_gpu_status(cudaGetDeviceCount(&count), "to be found", error));
 	if (count == 0)
 		return fa_gpu_status(cudaErrorNoDevice, "to be found", error);
-	FA_TRY(fa_gpu_status(cudaSetDevice(0), "to open", error));
-	FA_TRY(fa_gpu_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0),
+	if (device < 0 || device >= count)
+	{
+		fa_fail(error, FA_UNSUPPORTED, "there is no GPU number %d", device);
+		return fa_detail(error, "The machine has %d, counted from 0.", count);
+	}
+	FA_TRY(fa_gpu_status(cudaSetDevice(device), "to open", error));
+	FA_TRY(fa_gpu_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
 						 "to tell its kind", error));
 	engine->has_bf16 = major >= 8;
 	FA_TRY(fa_gpu_status(cudaStreamCreateWithFlags(&engine->stream, cudaStreamNonBlocking),
@@ -54,15 +59,14 @@ open_device(fa_engine *engine, fa_error *error)
 }
 
 static fa_status
-cuda_open(int threads, fa_engine **engine, fa_error *error)
+cuda_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
 {
 	fa_engine *opened = calloc(1, sizeof(fa_engine));
 
-	(void) threads;
 	*engine = NULL;
 	if (opened == NULL)
 		return fa_no_memory(error, sizeof(fa_engine));
-	if (open_device(opened, error) != FA_OK)
+	if (open_device(opened, options == NULL ? 0 : options->device, error) != FA_OK)
 	{
 		cuda_close(opened);
 		return error->status;
@@ -101,6 +105,7 @@ static const fa_engine_interface cuda_engine = {
 	.resolve_precision = fa_cuda_resolve_precision,
 	.load = fa_cuda_load_model,
 	.unload = fa_cuda_unload,
+	.memory = fa_cuda_memory,
 	.run = fa_cuda_run,
 };
 

@@ -29,6 +29,7 @@ typedef struct program
 	size_t *offsets;                   /* per operation that holds a tensor: place in the arena */
 	size_t workspace, pixels, outputs; /* places in the arena */
 	size_t pixels_size, outputs_size;
+	size_t arena_size;
 	char *arena;
 	char *pinned; /* on the host: pixels, then outputs */
 	size_t pinned_outputs;
@@ -78,6 +79,17 @@ fa_cuda_unload(fa_model *model)
 	fa_gpu_plan_free(&model->plan);
 	fa_net_free(&model->net);
 	free(model);
+}
+
+size_t
+fa_cuda_memory(const fa_model *model)
+{
+	size_t bytes = model->weights.size;
+
+	for (int i = 0; i < MAX_PROGRAMS; i++)
+		if (model->programs[i] != NULL)
+			bytes += model->programs[i]->arena_size;
+	return bytes;
 }
 
 fa_status
@@ -189,6 +201,7 @@ allocate(fa_model *model, program *p, fa_error *error)
 	size = p->outputs + p->outputs_size;
 	FA_TRY(
 		fa_gpu_status(cudaMalloc((void **) &p->arena, size), "to give memory for a batch", error));
+	p->arena_size = size;
 	p->pinned_outputs = rounded(p->pixels_size);
 	FA_TRY(fa_gpu_status(cudaMallocHost((void **) &p->pinned, p->pinned_outputs + p->outputs_size),
 						 "to give memory of the host", error));

@@ -164,6 +164,7 @@ fa_gpu_upload(fa_gpu_weights *to, const fa_net *net, const fa_gpu_plan *plan,
 		status = fa_gpu_status(cudaMalloc((void **) &to->block, u.size),
 							   "to give memory for weights", error);
 	u.block = to->block;
+	to->size = u.size;
 	if (status == FA_OK)
 		status = place_all(&u, plan, to->steps, error);
 	cudaFree(u.staging);

@@ -21,6 +21,7 @@ typedef struct fa_gpu_parameters
 typedef struct fa_gpu_weights
 {
 	char *block;
+	size_t size;
 	fa_gpu_parameters *steps; /* per step of the plan */
 } fa_gpu_weights;
 

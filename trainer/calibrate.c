@@ -563,7 +563,7 @@ run(const options *o, fa_error *error)
 			fa_negatives_read(&negatives, o->negatives, detector, 1, FA_PRECISION_AUTO,
 							  (const double(*)[2]) folded.landmark_template, 0.5f, 0, 1, error);
 	if (status == FA_OK)
-		status = fa_cpu_engine.open(1, &engine, error);
+		status = fa_cpu_engine.open(NULL, &engine, error);
 	if (status == FA_OK)
 	{
 		memcpy(loading.landmark_template, folded.landmark_template,

@@ -142,7 +142,8 @@ fa_common_open(const fa_common *common, fa_pipeline **pipeline, fa_face_options 
 
 	fa_weights_directory(common->weights, directory);
 	snprintf(model, sizeof(model), "%s/default.safetensors", directory);
-	FA_TRY(fa_pipeline_open(&fa_cpu_engine, common->threads, common->precision, directory,
+	FA_TRY(fa_pipeline_open(&fa_cpu_engine, &(fa_engine_options){.threads = common->threads},
+							common->precision, directory,
 							common->detector_only   ? NULL
 							: common->model != NULL ? common->model
 													: model,

@@ -188,7 +188,8 @@ open_state(void *argument, void **state, fa_error *error)
 
 	if (o->ready)
 		return FA_OK;
-	FA_TRY(fa_pipeline_open(&fa_cpu_engine, 1, o->precision, o->weights, NULL, &pipeline, error));
+	FA_TRY(
+		fa_pipeline_open(&fa_cpu_engine, NULL, o->precision, o->weights, NULL, &pipeline, error));
 	*state = pipeline;
 	return FA_OK;
 }

@@ -226,7 +226,8 @@ fa_negatives_read(fa_negatives *negatives, const char *path, const char *weights
 	if (path == NULL)
 		return FA_OK;
 	FA_TRY(fa_dataset_read(&photos, path, NULL, error));
-	status = fa_pipeline_open(&fa_cpu_engine, threads, precision, weights, NULL, &pipeline, error);
+	status = fa_pipeline_open(&fa_cpu_engine, &(fa_engine_options){.threads = threads}, precision,
+							  weights, NULL, &pipeline, error);
 	if (status == FA_OK)
 	{
 		status = fa_negatives_collect(negatives, pipeline, &photos, landmark_template, min_score,

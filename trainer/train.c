@@ -506,7 +506,7 @@ prepare(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
 	FA_TRY(inherit(t, checkpoint->options, error));
 	FA_TRY(fa_training_read(t, error));
-	FA_TRY(t->interface->open(t->o.threads, &t->engine, error));
+	FA_TRY(t->interface->open(&(fa_engine_options){.threads = t->o.threads}, &t->engine, error));
 	FA_TRY(make_net(t, error));
 	FA_TRY(allocate(t, error));
 	FA_TRY(fa_loader_open(&t->loading, t->progress.step, &t->loader, error));

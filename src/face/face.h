@@ -62,11 +62,13 @@ typedef struct fa_pipeline fa_pipeline;
  * Opens an engine and reads <directory>/yunet_n.safetensors and the attribute
  * model's file. Errors begin with the file's path.
  */
-extern fa_status fa_pipeline_open(const fa_engine_interface *interface, int threads,
-								  fa_precision precision, const char *directory,
-								  const char *model_path, fa_pipeline **pipeline, fa_error *error);
+extern fa_status fa_pipeline_open(const fa_engine_interface *interface,
+								  const fa_engine_options *engine_options, fa_precision precision,
+								  const char *directory, const char *model_path,
+								  fa_pipeline **pipeline, fa_error *error);
 /* The same with the attribute model's file in memory, which is not kept. */
-extern fa_status fa_pipeline_open_bytes(const fa_engine_interface *interface, int threads,
+extern fa_status fa_pipeline_open_bytes(const fa_engine_interface *interface,
+										const fa_engine_options *engine_options,
 										fa_precision precision, const char *directory,
 										const fa_bytes *model, fa_pipeline **pipeline,
 										fa_error *error);
@@ -77,7 +79,8 @@ extern fa_status fa_pipeline_open_bytes(const fa_engine_interface *interface, in
  */
 extern fa_status fa_pipeline_pack(fa_pipeline *pipeline, void **block, size_t *length,
 								  fa_error *error);
-extern fa_status fa_pipeline_open_packed(const fa_engine_interface *interface, int threads,
+extern fa_status fa_pipeline_open_packed(const fa_engine_interface *interface,
+										 const fa_engine_options *engine_options,
 										 fa_precision precision, const void *block, size_t length,
 										 fa_pipeline **pipeline, fa_error *error);
 extern void fa_pipeline_close(fa_pipeline *pipeline);

@@ -96,7 +96,8 @@ split(const void *block, size_t length, fa_bytes parts[PARTS], fa_error *error)
 }
 
 fa_status
-fa_pipeline_open_packed(const fa_engine_interface *interface, int threads, fa_precision precision,
+fa_pipeline_open_packed(const fa_engine_interface *interface,
+						const fa_engine_options *engine_options, fa_precision precision,
 						const void *block, size_t length, fa_pipeline **pipeline, fa_error *error)
 {
 	fa_bytes parts[PARTS];
@@ -107,7 +108,7 @@ fa_pipeline_open_packed(const fa_engine_interface *interface, int threads, fa_pr
 	if (interface->load_packed == NULL)
 		return fa_fail(error, FA_UNSUPPORTED, "engine \"%s\" does not pack", interface->name);
 	FA_TRY(split(block, length, parts, error));
-	FA_TRY(fa_pipeline_new(interface, threads, precision, &p, error));
+	FA_TRY(fa_pipeline_new(interface, engine_options, precision, &p, error));
 	status = fa_detector_open_packed(interface, p->engine, p->precision, parts[DETECTOR].bytes,
 									 parts[DETECTOR].length, &p->detector, error);
 	if (status == FA_OK)

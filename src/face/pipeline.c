@@ -68,8 +68,8 @@ fa_pipeline_close(fa_pipeline *pipeline)
 
 /* An engine, and nothing on it yet. */
 fa_status
-fa_pipeline_new(const fa_engine_interface *interface, int threads, fa_precision precision,
-				fa_pipeline **pipeline, fa_error *error)
+fa_pipeline_new(const fa_engine_interface *interface, const fa_engine_options *engine_options,
+				fa_precision precision, fa_pipeline **pipeline, fa_error *error)
 {
 	fa_pipeline *p = calloc(1, sizeof(fa_pipeline));
 	fa_status status;
@@ -78,7 +78,7 @@ fa_pipeline_new(const fa_engine_interface *interface, int threads, fa_precision 
 	if (p == NULL)
 		return fa_no_memory(error, sizeof(fa_pipeline));
 	p->interface = interface;
-	status = interface->open(threads, &p->engine, error);
+	status = interface->open(engine_options, &p->engine, error);
 	if (status == FA_OK)
 		status = interface->resolve_precision(p->engine, precision, &p->precision, error);
 	if (status != FA_OK)
@@ -92,16 +92,16 @@ fa_pipeline_new(const fa_engine_interface *interface, int threads, fa_precision 
 
 /* With the attribute model in a file, or in memory, or neither. */
 static fa_status
-open_pipeline(const fa_engine_interface *interface, int threads, fa_precision precision,
-			  const char *directory, const char *model_path, const fa_bytes *model,
-			  fa_pipeline **pipeline, fa_error *error)
+open_pipeline(const fa_engine_interface *interface, const fa_engine_options *engine_options,
+			  fa_precision precision, const char *directory, const char *model_path,
+			  const fa_bytes *model, fa_pipeline **pipeline, fa_error *error)
 {
 	fa_pipeline *p;
 	char path[4096];
 	fa_status status;
 
 	*pipeline = NULL;
-	FA_TRY(fa_pipeline_new(interface, threads, precision, &p, error));
+	FA_TRY(fa_pipeline_new(interface, engine_options, precision, &p, error));
 	snprintf(path, sizeof(path), "%s/yunet_n.safetensors", directory);
 	status = fa_detector_open(interface, p->engine, p->precision, path, &p->detector, error);
 	if (status == FA_OK && model_path != NULL)
@@ -120,20 +120,22 @@ open_pipeline(const fa_engine_interface *interface, int threads, fa_precision pr
 }
 
 fa_status
-fa_pipeline_open(const fa_engine_interface *interface, int threads, fa_precision precision,
-				 const char *directory, const char *model_path, fa_pipeline **pipeline,
-				 fa_error *error)
+fa_pipeline_open(const fa_engine_interface *interface, const fa_engine_options *engine_options,
+				 fa_precision precision, const char *directory, const char *model_path,
+				 fa_pipeline **pipeline, fa_error *error)
 {
-	return open_pipeline(interface, threads, precision, directory, model_path, NULL, pipeline,
-						 error);
+	return open_pipeline(interface, engine_options, precision, directory, model_path, NULL,
+						 pipeline, error);
 }
 
 fa_status
-fa_pipeline_open_bytes(const fa_engine_interface *interface, int threads, fa_precision precision,
+fa_pipeline_open_bytes(const fa_engine_interface *interface,
+					   const fa_engine_options *engine_options, fa_precision precision,
 					   const char *directory, const fa_bytes *model, fa_pipeline **pipeline,
 					   fa_error *error)
 {
-	return open_pipeline(interface, threads, precision, directory, NULL, model, pipeline, error);
+	return open_pipeline(interface, engine_options, precision, directory, NULL, model, pipeline,
+						 error);
 }
 
 void

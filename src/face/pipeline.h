@@ -23,7 +23,8 @@ struct fa_pipeline
 extern fa_status fa_face_options_check(const fa_face_options *options, fa_error *error);
 
 /* An engine, and nothing on it yet. */
-extern fa_status fa_pipeline_new(const fa_engine_interface *interface, int threads,
-								 fa_precision precision, fa_pipeline **pipeline, fa_error *error);
+extern fa_status fa_pipeline_new(const fa_engine_interface *interface,
+								 const fa_engine_options *engine_options, fa_precision precision,
+								 fa_pipeline **pipeline, fa_error *error);
 
 #endif

@@ -87,6 +87,7 @@ extern void fa_cpu_use_threads(const fa_engine *engine);
 extern fa_status fa_cpu_load(fa_engine *engine, const fa_net *net, const fa_weights *weights,
 							 fa_precision precision, fa_model **model, fa_error *error);
 extern void fa_cpu_unload(fa_model *model);
+extern size_t fa_cpu_memory(const fa_model *model);
 extern fa_status fa_cpu_pack(fa_model *model, int height, int width, void **block, size_t *length,
 							 fa_error *error);
 extern fa_status fa_cpu_load_packed(fa_engine *engine, const fa_net *net, fa_precision precision,

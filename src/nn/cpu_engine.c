@@ -8,14 +8,14 @@
 #include <stdlib.h>
 
 static fa_status
-cpu_open(int threads, fa_engine **engine, fa_error *error)
+cpu_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
 {
 	fa_engine *opened = calloc(1, sizeof(fa_engine));
 
 	*engine = NULL;
 	if (opened == NULL)
 		return fa_no_memory(error, sizeof(fa_engine));
-	opened->threads = threads < 1 ? 1 : threads;
+	opened->threads = options == NULL || options->threads < 1 ? 1 : options->threads;
 	if (fa_onednn_open(&opened->dnnl, &opened->stream, error) != FA_OK)
 	{
 		free(opened);
@@ -80,6 +80,7 @@ const fa_engine_interface fa_cpu_engine = {
 	.resolve_precision = cpu_resolve_precision,
 	.load = fa_cpu_load,
 	.unload = fa_cpu_unload,
+	.memory = fa_cpu_memory,
 	.pack = fa_cpu_pack,
 	.load_packed = fa_cpu_load_packed,
 	.run = fa_cpu_run,

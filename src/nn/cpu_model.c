@@ -252,6 +252,18 @@ compile_convolution(fa_model *model, fa_program *p, int index, fa_error *error)
 	return status;
 }
 
+/* Of weights alone: the arena is the engine's, and mostly small. */
+size_t
+fa_cpu_memory(const fa_model *model)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < model->net.op_count && !model->borrowed; i++)
+		if (model->weights[i].data != NULL)
+			bytes += fa_layout_size(&model->weights[i].layout);
+	return bytes;
+}
+
 /* A tensor's time and place in the arena. */
 typedef struct lifetime
 {

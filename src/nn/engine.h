@@ -30,6 +30,15 @@ typedef struct fa_engine fa_engine;
 typedef struct fa_model fa_model;
 typedef struct fa_trainer fa_trainer;
 
+/* Of a device that is opened; NULL in its place: one thread, the first device, no more. */
+typedef struct fa_engine_options
+{
+	int threads;            /* of a CPU, from 1 */
+	int device;             /* which GPU, from 0 */
+	size_t memory_limit;    /* of a GPU's, for weights and arenas together; 0: what it has */
+	const char *plan_cache; /* directory in which a GPU's plans are kept, or NULL; copied */
+} fa_engine_options;
+
 /* A batch of images of one size: uint8 R G B, NHWC, rows without gaps. */
 typedef struct fa_batch
 {
@@ -86,8 +95,8 @@ typedef struct fa_engine_interface
 {
 	const char *name; /* "cpu" */
 
-	/* threads >= 1. A message in *error says why an engine cannot be had here. */
-	fa_status (*open)(int threads, fa_engine **engine, fa_error *error);
+	/* A message in *error says why an engine cannot be had here. */
+	fa_status (*open)(const fa_engine_options *options, fa_engine **engine, fa_error *error);
 	void (*close)(fa_engine *engine);
 	/* Changes the number of threads of later calls. */
 	void (*set_threads)(fa_engine *engine, int threads);
@@ -99,6 +108,8 @@ typedef struct fa_engine_interface
 	fa_status (*load)(fa_engine *engine, const fa_net *net, const fa_weights *weights,
 					  fa_precision precision, fa_model **model, fa_error *error);
 	void (*unload)(fa_model *model);
+	/* Bytes that it holds of the device's memory: weights, and arenas of what is compiled. */
+	size_t (*memory)(const fa_model *model);
 	/*
 	 * For memory that processes share; both or none (optional). pack: a loaded model's
 	 * weights, as the engine wants them for single images of height x width, in one

@@ -325,7 +325,7 @@ faceattr_model_network(PG_FUNCTION_ARGS)
 	CoreCall call;
 
 	core_enter(&call);
-	status = fa_pipeline_open_bytes(&fa_cpu_engine, 1, FA_PRECISION_FP32, directory, &bytes,
+	status = fa_pipeline_open_bytes(&fa_cpu_engine, NULL, FA_PRECISION_FP32, directory, &bytes,
 									&pipeline, &call.error);
 	if (status == FA_OK)
 	{

@@ -68,8 +68,9 @@ open_private(CachedPipeline *place, const Model *model)
 	CoreCall call;
 
 	core_enter(&call);
-	status = fa_pipeline_open_bytes(&fa_cpu_engine, faceattr_threads, faceattr_precision, directory,
-									&bytes, &place->pipeline, &call.error);
+	status = fa_pipeline_open_bytes(
+		&fa_cpu_engine, &(fa_engine_options){.threads = faceattr_threads}, faceattr_precision,
+		directory, &bytes, &place->pipeline, &call.error);
 	place->size = bytes.length;
 	if (core_leave(&call, status) != FA_OK)
 		raise_model_error(&call.error, model);
@@ -87,8 +88,9 @@ open_shared(CachedPipeline *place, const Model *model)
 	CoreCall call;
 
 	core_enter(&call);
-	status = fa_pipeline_open_packed(&fa_cpu_engine, faceattr_threads, faceattr_precision,
-									 block.bytes, block.length, &pipeline, &call.error);
+	status = fa_pipeline_open_packed(
+		&fa_cpu_engine, &(fa_engine_options){.threads = faceattr_threads}, faceattr_precision,
+		block.bytes, block.length, &pipeline, &call.error);
 	status = core_leave(&call, status);
 	if (status == FA_OK)
 	{

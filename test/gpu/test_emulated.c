@@ -36,7 +36,7 @@ open_engine(void **state)
 	emulated_fail(0);
 	interface = fa_cuda_engine(sizeof(fa_engine_interface));
 	assert_non_null(interface);
-	assert_int_equal(interface->open(1, &engine, &error), FA_OK);
+	assert_int_equal(interface->open(NULL, &engine, &error), FA_OK);
 	return 0;
 }
 
@@ -228,7 +228,7 @@ compare(fa_net *net, int side)
 
 	allocate_outputs(net, COUNT, side, side, expected);
 	allocate_outputs(net, COUNT, side, side, outputs);
-	assert_int_equal(fa_cpu_engine.open(1, &cpu, &error), FA_OK);
+	assert_int_equal(fa_cpu_engine.open(NULL, &cpu, &error), FA_OK);
 	assert_int_equal(fa_cpu_engine.load(cpu, net, &weights, FA_PRECISION_FP32, &model, &error),
 					 FA_OK);
 	assert_int_equal(fa_cpu_engine.run(model, &batch, expected, NULL, &error), FA_OK);
@@ -461,7 +461,7 @@ test_refusals(void **state)
 	(void) state;
 	assert_null(fa_cuda_engine(sizeof(fa_engine_interface) + 8));
 	emulated_device(75);
-	assert_int_equal(interface->open(1, &other, &error), FA_OK);
+	assert_int_equal(interface->open(NULL, &other, &error), FA_OK);
 	assert_int_equal(interface->resolve_precision(other, FA_PRECISION_BF16, &precision, &error),
 					 FA_UNSUPPORTED);
 	assert_int_equal(interface->resolve_precision(other, FA_PRECISION_TF32, &precision, &error),
@@ -471,7 +471,7 @@ test_refusals(void **state)
 	assert_int_equal(precision, FA_PRECISION_FP16);
 	interface->close(other);
 	emulated_device(0);
-	assert_int_equal(interface->open(1, &other, &error), FA_UNSUPPORTED);
+	assert_int_equal(interface->open(NULL, &other, &error), FA_UNSUPPORTED);
 	assert_non_null(strstr(error.message, "cudaErrorNoDevice"));
 	emulated_device(90);
 
@@ -496,7 +496,7 @@ whole_life(const fa_net *net, const fa_weights *weights, const fa_batch *batch,
 	float values[10], *outputs[1] = {values};
 	fa_engine *other = NULL;
 	fa_model *model = NULL;
-	fa_status status = interface->open(1, &other, error);
+	fa_status status = interface->open(NULL, &other, error);
 
 	if (status == FA_OK)
 		status = interface->load(other, net, weights, FA_PRECISION_FP32, &model, error);

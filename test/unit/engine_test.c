@@ -24,7 +24,7 @@ open_engine(void **state)
 	fa_error error;
 
 	(void) state;
-	if (interface->open(1, &engine, &error) != FA_OK)
+	if (interface->open(NULL, &engine, &error) != FA_OK)
 	{
 		fprintf(stderr, "%s\n", error.message);
 		return -1;

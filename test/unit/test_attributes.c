@@ -170,7 +170,7 @@ bad_metadata_are_named(void **state)
 
 	(void) state;
 	close(file);
-	assert_int_equal(fa_cpu_engine.open(1, &engine, &error), FA_OK);
+	assert_int_equal(fa_cpu_engine.open(NULL, &engine, &error), FA_OK);
 	for (size_t i = 0; i < sizeof(spoilt) / sizeof(spoilt[0]); i++)
 	{
 		write_model(path, spoilt[i].key, spoilt[i].value);
@@ -208,7 +208,7 @@ one_head_of_any_labels(void **state)
 
 	(void) state;
 	close(mkstemp(path));
-	assert_int_equal(fa_cpu_engine.open(1, &engine, &error), FA_OK);
+	assert_int_equal(fa_cpu_engine.open(NULL, &engine, &error), FA_OK);
 	for (int i = 0; i < 4; i++)
 	{
 		float logits[7] = {0, 1, 0, 0, 0, 9, 0}, probability = 0;

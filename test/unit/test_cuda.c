@@ -53,7 +53,7 @@ test_open(void **state)
 	if (fa_cuda_engine_load("./" FA_CUDA_LIBRARY, &loaded, &error) != FA_OK)
 		fail_msg("%s: %s", error.message, error.detail);
 	assert_string_equal(loaded->name, "cuda");
-	if (loaded->open(1, &engine, &error) == FA_OK)
+	if (loaded->open(NULL, &engine, &error) == FA_OK)
 		loaded->close(engine);
 	else
 	{

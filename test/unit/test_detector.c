@@ -29,7 +29,7 @@ set_up(void **state)
 	fa_error error;
 
 	(void) state;
-	if (fa_pipeline_open(&fa_cpu_engine, 1, FA_PRECISION_FP32, "weights", NULL, &pipeline,
+	if (fa_pipeline_open(&fa_cpu_engine, NULL, FA_PRECISION_FP32, "weights", NULL, &pipeline,
 						 &error) != FA_OK ||
 		fa_read_file("demo/photos/portrait.jpg", &bytes, &length, &error) != FA_OK ||
 		fa_photo_open(&photo, bytes, length, 1 << 24, &error) != FA_OK ||

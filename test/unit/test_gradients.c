@@ -97,7 +97,7 @@ check_network(fa_net *net, fa_batch_norm_mode mode, double kinks)
 	for (int i = 0; i < n; i++)
 		weight[i] = (float) (random_u32(&seed) % 2001) / 1000 - 1;
 	weights = random_weights(net, 1);
-	assert_int_equal(interface->open(1, &engine, &error), FA_OK);
+	assert_int_equal(interface->open(NULL, &engine, &error), FA_OK);
 	assert_int_equal(interface->trainer_open(engine, net, &weights, &options, &trainer, &error),
 					 FA_OK);
 	loss_of(trainer, &batch, output, weight, n);
@@ -331,7 +331,7 @@ training_lowers_the_loss(void **state)
 	fa_net_output(&net, "out", fa_net_dense(&net, "dense", op, 2));
 	assert_int_equal(fa_net_finish(&net, &error), FA_OK);
 	weights = random_weights(&net, 2);
-	assert_int_equal(interface->open(1, &engine, &error), FA_OK);
+	assert_int_equal(interface->open(NULL, &engine, &error), FA_OK);
 	assert_int_equal(interface->trainer_open(engine, &net, &weights, &options, &trainer, &error),
 					 FA_OK);
 	for (int step = 1; step <= 80; step++)

@@ -48,7 +48,7 @@ open_engine(fa_precision precision, fa_engine **engine)
 	fa_precision resolved;
 	fa_error error;
 
-	assert_int_equal(fa_cpu_engine.open(1, engine, &error), FA_OK);
+	assert_int_equal(fa_cpu_engine.open(NULL, engine, &error), FA_OK);
 	if (fa_cpu_engine.resolve_precision(*engine, precision, &resolved, &error) == FA_OK)
 		return true;
 	assert_int_equal(error.status, FA_UNSUPPORTED);

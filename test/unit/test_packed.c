@@ -182,14 +182,14 @@ whole_pipeline(void **state)
 	(void) state;
 	assert_int_equal(fa_read_file("demo/photos/portrait.jpg", &photo, &photo_length, &error),
 					 FA_OK);
-	assert_int_equal(fa_pipeline_open(interface, 1, FA_PRECISION_FP32, "weights",
+	assert_int_equal(fa_pipeline_open(interface, NULL, FA_PRECISION_FP32, "weights",
 									  "weights/default.safetensors", &own, &error),
 					 FA_OK);
 	assert_int_equal(fa_pipeline_pack(own, &block, &length, &error), FA_OK);
 	c = read_only_copy(block, length);
-	assert_int_equal(
-		fa_pipeline_open_packed(interface, 1, FA_PRECISION_FP32, c.bytes, length, &shared, &error),
-		FA_OK);
+	assert_int_equal(fa_pipeline_open_packed(interface, NULL, FA_PRECISION_FP32, c.bytes, length,
+											 &shared, &error),
+					 FA_OK);
 	options = fa_pipeline_options(shared);
 	assert_string_equal(fa_pipeline_network(shared), "mobilenet_v1");
 	assert_int_equal(
@@ -208,7 +208,7 @@ whole_pipeline(void **state)
 	for (size_t cut = 64; cut < length; cut += length / 11)
 	{
 		c = read_only_copy(block, length - cut);
-		assert_int_not_equal(fa_pipeline_open_packed(interface, 1, FA_PRECISION_FP32, c.bytes,
+		assert_int_not_equal(fa_pipeline_open_packed(interface, NULL, FA_PRECISION_FP32, c.bytes,
 													 length - cut, &shared, &error),
 							 FA_OK);
 		munmap(c.map, c.map_length);

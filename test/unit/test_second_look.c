@@ -140,7 +140,7 @@ the_network_sees_the_same(void **state)
 	(void) state;
 	if (access(WEIGHTS, R_OK) != 0)
 		skip();
-	assert_int_equal(fa_pipeline_open(&fa_cpu_engine, 1, FA_PRECISION_FP32, "weights", WEIGHTS,
+	assert_int_equal(fa_pipeline_open(&fa_cpu_engine, NULL, FA_PRECISION_FP32, "weights", WEIGHTS,
 									  &pipeline, &error),
 					 FA_OK);
 	scene = make_scene();
