@@ -144,9 +144,11 @@ place_all(upload *u, const fa_gpu_plan *plan, fa_gpu_parameters *to, fa_error *e
 
 fa_status
 fa_gpu_upload(fa_gpu_weights *to, const fa_net *net, const fa_gpu_plan *plan,
-			  const fa_weights *weights, fa_gpu_type type, cudaStream_t stream, fa_error *error)
+			  const fa_weights *weights, fa_gpu_type type, fa_gpu_memory *memory,
+			  cudaStream_t stream, fa_error *error)
 {
 	upload u = {.net = net, .weights = weights, .type = type, .stream = stream};
+	fa_gpu_block staging = {NULL, 0};
 	fa_status status;
 
 	to->steps = calloc(plan->step_count + 1, sizeof(fa_gpu_parameters));
@@ -158,24 +160,22 @@ fa_gpu_upload(fa_gpu_weights *to, const fa_net *net, const fa_gpu_plan *plan,
 	u.host = malloc(u.longest * sizeof(float));
 	status = u.host == NULL
 				 ? fa_no_memory(error, u.longest * sizeof(float))
-				 : fa_gpu_status(cudaMalloc((void **) &u.staging, u.longest * sizeof(float)),
-								 "to give memory for weights", error);
+				 : fa_gpu_take(memory, u.longest * sizeof(float), "for weights", &staging, error);
 	if (status == FA_OK)
-		status = fa_gpu_status(cudaMalloc((void **) &to->block, u.size),
-							   "to give memory for weights", error);
-	u.block = to->block;
-	to->size = u.size;
+		status = fa_gpu_take(memory, u.size, "for weights", &to->block, error);
+	u.staging = (float *) staging.address;
+	u.block = to->block.address;
 	if (status == FA_OK)
 		status = place_all(&u, plan, to->steps, error);
-	cudaFree(u.staging);
+	fa_gpu_give(memory, &staging);
 	free(u.host);
 	return status;
 }
 
 void
-fa_gpu_weights_free(fa_gpu_weights *weights)
+fa_gpu_weights_free(fa_gpu_weights *weights, fa_gpu_memory *memory)
 {
-	cudaFree(weights->block);
+	fa_gpu_give(memory, &weights->block);
 	free(weights->steps);
 	memset(weights, 0, sizeof(*weights));
 }
