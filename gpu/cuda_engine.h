@@ -39,6 +39,11 @@ extern fa_status fa_cuda_load_model(fa_engine *engine, const fa_net *net, const 
 									fa_precision precision, fa_model **model, fa_error *error);
 extern void fa_cuda_unload(fa_model *model);
 extern size_t fa_cuda_memory(const fa_model *model);
+extern fa_status fa_cuda_pack(fa_model *model, int height, int width, void **block, size_t *length,
+							  fa_error *error);
+extern fa_status fa_cuda_load_packed(fa_engine *engine, const fa_net *net, fa_precision precision,
+									 const void *block, size_t length, fa_model **model,
+									 fa_error *error);
 extern fa_status fa_cuda_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 							 const fa_interrupt *interrupt, fa_error *error);
 

@@ -154,6 +154,8 @@ static const fa_engine_interface cuda_engine = {
 	.load = fa_cuda_load_model,
 	.unload = fa_cuda_unload,
 	.memory = fa_cuda_memory,
+	.pack = fa_cuda_pack,
+	.load_packed = fa_cuda_load_packed,
 	.run = fa_cuda_run,
 };
 

@@ -40,35 +40,46 @@ fa_cuda_memory(const fa_model *model)
 }
 
 fa_status
-fa_cuda_load_model(fa_engine *engine, const fa_net *net, const fa_weights *weights,
-				   fa_precision precision, fa_model **model, fa_error *error)
+fa_gpu_model_make(fa_engine *engine, const fa_net *net, const fa_weights *weights,
+				  const void *packed, size_t size, fa_precision precision, fa_model **model,
+				  fa_error *error)
 {
-	fa_model *loaded;
+	fa_model *made = calloc(1, sizeof(fa_model));
 	fa_status status;
 
 	*model = NULL;
-	FA_TRY(fa_cuda_resolve_precision(engine, precision, &precision, error));
-	FA_TRY(fa_weights_match(weights, net, true, error));
-	loaded = calloc(1, sizeof(fa_model));
-	if (loaded == NULL)
+	if (made == NULL)
 		return fa_no_memory(error, sizeof(fa_model));
-	loaded->engine = engine;
-	loaded->precision = precision;
-	loaded->type = fa_gpu_type_of(precision);
-	status = fa_net_copy(&loaded->net, net, error);
+	made->engine = engine;
+	made->precision = precision;
+	made->type = fa_gpu_type_of(precision);
+	status = fa_net_copy(&made->net, net, error);
 	if (status == FA_OK)
-		status = fa_gpu_plan_make(&loaded->plan, net, error);
+		status = fa_gpu_plan_make(&made->plan, net, error);
 	if (status == FA_OK)
-		status = fa_gpu_upload(&loaded->weights, net, &loaded->plan, weights, loaded->type,
-							   &engine->memory, engine->stream, error);
+		status = weights != NULL
+					 ? fa_gpu_upload(&made->weights, net, &made->plan, weights, made->type,
+									 &engine->memory, engine->stream, error)
+					 : fa_gpu_upload_packed(&made->weights, net, &made->plan, packed, size,
+											made->type, &engine->memory, engine->stream, error);
 	if (status != FA_OK)
 	{
-		fa_cuda_unload(loaded);
+		fa_cuda_unload(made);
 		return status;
 	}
-	loaded->next = engine->models;
-	engine->models = *model = loaded;
+	made->next = engine->models;
+	engine->models = *model = made;
 	return FA_OK;
+}
+
+fa_status
+fa_cuda_load_model(fa_engine *engine, const fa_net *net, const fa_weights *weights,
+				   fa_precision precision, fa_model **model, fa_error *error)
+{
+	*model = NULL;
+	FA_TRY(fa_cuda_resolve_precision(engine, precision, &precision, error));
+	FA_TRY(fa_weights_match(weights, net, true, error));
+	return fa_gpu_model_make(engine, net, weights, NULL, 0, precision, model, error);
 }
 
 /* --- Programs ------------------------------------------------------------------------- */

@@ -46,6 +46,11 @@ struct fa_model
 	fa_gpu_program *programs[FA_GPU_MAX_PROGRAMS];
 };
 
+/* With weights, or with `size` bytes that are packed (weights.h); a precision that the GPU has. */
+extern fa_status fa_gpu_model_make(fa_engine *engine, const fa_net *net, const fa_weights *weights,
+								   const void *packed, size_t size, fa_precision precision,
+								   fa_model **model, fa_error *error);
+
 /* Compiles; may take away other programs of the engine's for want of memory. */
 extern fa_status fa_gpu_program_make(fa_model *model, int count, int height, int width,
 									 const fa_interrupt *interrupt, fa_gpu_program **program,

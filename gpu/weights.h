@@ -25,10 +25,18 @@ typedef struct fa_gpu_weights
 	fa_gpu_parameters *steps; /* per step of the plan */
 } fa_gpu_weights;
 
-/* Waits until everything is there. Zero-initialise *to before; free it after a failure, too. */
+/*
+ * Each waits until everything is there. Zero-initialise *to before; free it after a failure, too.
+ * The first from parameters as they were trained; the second from `size` bytes that are what
+ * another's block of the same network, plan and type held: FA_DAMAGED where that is not as much.
+ */
 extern fa_status fa_gpu_upload(fa_gpu_weights *to, const fa_net *net, const fa_gpu_plan *plan,
 							   const fa_weights *weights, fa_gpu_type type, fa_gpu_memory *memory,
 							   cudaStream_t stream, fa_error *error);
+extern fa_status fa_gpu_upload_packed(fa_gpu_weights *to, const fa_net *net,
+									  const fa_gpu_plan *plan, const void *packed, size_t size,
+									  fa_gpu_type type, fa_gpu_memory *memory, cudaStream_t stream,
+									  fa_error *error);
 extern void fa_gpu_weights_free(fa_gpu_weights *weights, fa_gpu_memory *memory);
 
 #endif
