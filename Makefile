@@ -143,9 +143,11 @@ NVCC_FLAGS = -O3 -g -std=c++17 -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextr
 	$(foreach a,$(lastword $(CUDA_ARCHITECTURES)),-gencode arch=compute_$(a),code=compute_$(a))
 GPU_OBJECTS = $(GPU_SOURCES:%.c=$(BUILD)/%.o)
 
+EMULATED_TESTS = test_emulated test_streams test_plan_cache test_on_device
+
 ifeq ($(HAS_CUDA),yes)
 cuda: faceattr_cuda.so
-gpu-tests: $(BUILD)/test/gpu/$(if $(SANITIZE),test_emulated,test_plans)
+gpu-tests: $(addprefix $(BUILD)/test/gpu/,$(if $(SANITIZE),$(EMULATED_TESTS),test_plans))
 else
 cuda gpu-tests:
 	@echo 'Without faceattr_cuda.so: CUDA 12 and cuDNN 9 are not here (CUDA_HOME tells where they are)'
@@ -170,8 +172,10 @@ $(BUILD)/test/gpu/test_plans: $(BUILD)/test/gpu/test_plans.o $(GPU_OBJECTS) $(GP
 	@$(foreach s,$(wildcard $(CUDA_ROOT)/lib64/stubs/libcuda.so),ln -sf $(s) $(@D)/libcuda.so.1)
 
 # the same engine on a device that is a program
-EMULATED = $(BUILD)/test/gpu/emulated_runtime.o $(BUILD)/test/gpu/emulated_cudnn.o \
+EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime races cudnn) \
 	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
+# of kernels every access is seen (test/gpu/races.h)
+SEEN_FLAGS = -fno-sanitize=address -fsanitize=thread --param tsan-instrument-func-entry-exit=0
 EMULATED_FLAGS = -std=c++17 -O3 -g $(WARNINGS) $(SANITIZE) $(CUDA_CFLAGS) -MMD -MP
 
 $(BUILD)/test/gpu/%.o: test/gpu/%.cpp
@@ -182,9 +186,9 @@ $(BUILD)/test/gpu/%.o: test/gpu/%.cpp
 $(BUILD)/test/gpu/%.emulated.o: gpu/%.cu
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
-	@$(CXX) $(EMULATED_FLAGS) -include test/gpu/emulation.h -c -o $@ -x c++ $<
+	@$(CXX) $(EMULATED_FLAGS) $(SEEN_FLAGS) -include test/gpu/emulation.h -c -o $@ -x c++ $<
 
-$(BUILD)/test/gpu/test_emulated: $(BUILD)/test/gpu/test_emulated.o $(EMULATED) $(GPU_OBJECTS) \
+$(EMULATED_TESTS:%=$(BUILD)/test/gpu/%): %: %.o $(BUILD)/test/gpu/device_test.o $(EMULATED) $(GPU_OBJECTS) \
 		$(patsubst %,$(BUILD)/test/unit/%.o,random_net reference pictures) $(CORE)
 	@echo '  LD $@'
 	@$(CXX) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_DESCRIPTORS 64
+#define MAX_DESCRIPTORS 192
 #define MAX_CONFIGS 8
 
 /* The tensors that addresses are bound to. */
@@ -32,7 +32,9 @@ struct fa_gpu_graph
 	int owned_count, virtual_count;
 	cudnnBackendDescriptor_t configs[MAX_CONFIGS];
 	int config_count;
-	cudnnBackendDescriptor_t plan, pack;
+	cudnnBackendDescriptor_t plans[MAX_CONFIGS]; /* NULL: not made, or given up */
+	int chosen;                                  /* of them; -1: none yet */
+	cudnnBackendDescriptor_t pack;
 };
 
 fa_status
@@ -257,22 +259,13 @@ make_operations(fa_gpu_graph *g, cudnnBackendDescriptor_t *graph, fa_error *erro
 
 /* --- Configurations ------------------------------------------------------------- */
 
-/*
- * A configuration's engine gives the same answer every time, in the precision that spec asks
- * for.
- */
+/* The engine gives the same answer every time, in the precision that spec asks for. */
 static fa_status
-is_wanted(fa_gpu_graph *g, cudnnBackendDescriptor_t config, bool *wanted, fa_error *error)
+is_wanted(const fa_gpu_graph *g, cudnnBackendDescriptor_t engine, bool *wanted, fa_error *error)
 {
 	cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
-	cudnnBackendDescriptor_t engine;
 	int64_t count = 0;
 
-	FA_TRY(create(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine, error));
-	FA_TRY(fa_gpu_cudnn_status(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
-														CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
-														&engine),
-							   "to ask for an engine", error));
 	FA_TRY(fa_gpu_cudnn_status(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
 														CUDNN_TYPE_NUMERICAL_NOTE,
 														CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count,
@@ -287,6 +280,20 @@ is_wanted(fa_gpu_graph *g, cudnnBackendDescriptor_t config, bool *wanted, fa_err
 			  (notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && !g->spec.tf32))))
 			*wanted = false;
 	return FA_OK;
+}
+
+/* A configuration's engine: the graph's, to be asked. */
+static fa_status
+engine_of(fa_gpu_graph *g, cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t *engine,
+		  fa_error *error)
+{
+	int64_t count = 0;
+
+	FA_TRY(create(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR, engine, error));
+	return fa_gpu_cudnn_status(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
+														CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
+														engine),
+							   "to ask for an engine", error);
 }
 
 static fa_status
@@ -315,29 +322,41 @@ find_configs(fa_gpu_graph *g, cudnnBackendDescriptor_t graph, cudnnBackendHeurMo
 							   "to list engines", error));
 	for (int64_t i = 0; i < count && i < MAX_CONFIGS; i++)
 	{
+		cudnnBackendDescriptor_t engine;
 		bool wanted;
 
-		FA_TRY(is_wanted(g, found[i], &wanted, error));
+		FA_TRY(engine_of(g, found[i], &engine, error));
+		FA_TRY(is_wanted(g, engine, &wanted, error));
 		if (wanted)
 			g->configs[g->config_count++] = found[i];
 	}
 	return FA_OK;
 }
 
-fa_status
-fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph,
-					int *count, fa_error *error)
+/* A graph with its operations described, and nothing asked yet; NULL after a failure. */
+static fa_status
+make_graph(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph,
+		   cudnnBackendDescriptor_t *operations, fa_error *error)
 {
 	fa_gpu_graph *g = *graph = calloc(1, sizeof(fa_gpu_graph));
-	cudnnBackendDescriptor_t operations;
-	fa_status status;
 
-	*count = 0;
 	if (g == NULL)
 		return fa_no_memory(error, sizeof(fa_gpu_graph));
 	g->spec = *spec;
 	g->target = *target;
-	status = make_operations(g, &operations, error);
+	g->chosen = -1;
+	return make_operations(g, operations, error);
+}
+
+fa_status
+fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph,
+					int *count, fa_error *error)
+{
+	cudnnBackendDescriptor_t operations;
+	fa_status status = make_graph(spec, target, graph, &operations, error);
+	fa_gpu_graph *g = *graph;
+
+	*count = 0;
 	if (status == FA_OK)
 		status = find_configs(g, operations, CUDNN_HEUR_MODE_A, error);
 	if (status == FA_OK && g->config_count == 0)
@@ -359,14 +378,14 @@ fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, f
 
 /* --- Plans ------------------------------------------------------------------------- */
 
-static fa_status
-make_plan(fa_gpu_graph *g, cudnnBackendDescriptor_t config, size_t *workspace, fa_error *error)
+fa_status
+fa_gpu_graph_try(fa_gpu_graph *g, int index, size_t *workspace, fa_error *error)
 {
 	cudnnBackendDescriptor_t plan;
 	int64_t bytes = 0, count = 0;
 
 	FA_TRY(create(g, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan, error));
-	FA_TRY(set_part(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config, error));
+	FA_TRY(set_part(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, g->configs[index], error));
 	FA_TRY(set(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->target.handle,
 			   error));
 	FA_TRY(finalize(plan, "to make an execution plan", error));
@@ -375,20 +394,147 @@ make_plan(fa_gpu_graph *g, cudnnBackendDescriptor_t config, size_t *workspace, f
 													 CUDNN_TYPE_INT64, 1, &count, &bytes),
 							"to ask for a workspace's size", error));
 	*workspace = (size_t) bytes;
-	g->plan = plan;
+	g->plans[index] = plan;
+	g->chosen = index;
+	return FA_OK;
+}
+
+void
+fa_gpu_graph_select(fa_gpu_graph *g, int index)
+{
+	g->chosen = index;
+}
+
+static void
+destroy_early(fa_gpu_graph *g, cudnnBackendDescriptor_t descriptor)
+{
+	int i = 0;
+
+	while (g->owned[i] != descriptor)
+		i++;
+	memmove(&g->owned[i], &g->owned[i + 1], (g->owned_count - i - 1) * sizeof(g->owned[0]));
+	g->owned_count--;
+	cudnnBackendDestroyDescriptor(descriptor);
+}
+
+void
+fa_gpu_graph_keep(fa_gpu_graph *g, int index)
+{
+	g->chosen = index;
+	for (int i = 0; i < g->config_count; i++)
+		if (i != index && g->plans[i] != NULL)
+		{
+			destroy_early(g, g->plans[i]);
+			g->plans[i] = NULL;
+		}
+}
+
+const fa_gpu_conv_spec *
+fa_gpu_graph_spec(const fa_gpu_graph *g)
+{
+	return &g->spec;
+}
+
+/* --- Plans made before ------------------------------------------------------------- */
+
+static fa_status
+get(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+	cudnnBackendAttributeType_t type, int64_t wanted, int64_t *count, void *values, fa_error *error)
+{
+	return fa_gpu_cudnn_status(
+		cudnnBackendGetAttribute(descriptor, name, type, wanted, count, values),
+		"to tell a plan's making", error);
+}
+
+fa_status
+fa_gpu_graph_choice(fa_gpu_graph *g, fa_gpu_choice *choice, fa_error *error)
+{
+	cudnnBackendDescriptor_t config = g->configs[g->chosen], engine, knobs[FA_GPU_MAX_KNOBS];
+	int64_t count = 0, one;
+
+	memset(choice, 0, sizeof(*choice));
+	FA_TRY(engine_of(g, config, &engine, error));
+	FA_TRY(get(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &one, &choice->engine,
+			   error));
+	/* cuDNN does not tell how many there are before it is given room for all */
+	for (int i = 0; i < FA_GPU_MAX_KNOBS; i++)
+		FA_TRY(create(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knobs[i], error));
+	FA_TRY(get(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+			   FA_GPU_MAX_KNOBS, &count, knobs, error));
+	for (int64_t i = 0; i < count && i < FA_GPU_MAX_KNOBS; i++)
+	{
+		cudnnBackendKnobType_t type;
+
+		FA_TRY(get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &one, &type,
+				   error));
+		choice->knobs[i][0] = type;
+		FA_TRY(get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &one,
+				   &choice->knobs[i][1], error));
+		choice->knob_count++;
+	}
+	for (int i = 0; i < FA_GPU_MAX_KNOBS; i++)
+		destroy_early(g, knobs[i]);
+	return FA_OK;
+}
+
+/* The choice as the graph's one configuration. */
+static fa_status
+make_config(fa_gpu_graph *g, cudnnBackendDescriptor_t operations, const fa_gpu_choice *choice,
+			fa_error *error)
+{
+	cudnnBackendDescriptor_t engine, knobs[FA_GPU_MAX_KNOBS], config;
+	bool wanted;
+
+	FA_TRY(create(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine, error));
+	FA_TRY(set_part(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, operations, error));
+	FA_TRY(
+		set(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice->engine, error));
+	if (g->target.handle == NULL)
+		FA_TRY(set_part(engine, CUDNN_ATTR_ENGINE_DEVICEPROP, g->target.described, error));
+	FA_TRY(finalize(engine, "to find an engine again", error));
+	FA_TRY(is_wanted(g, engine, &wanted, error));
+	if (!wanted)
+		return fa_fail(error, FA_UNSUPPORTED, "a cuDNN engine is not precise enough");
+	for (int i = 0; i < choice->knob_count; i++)
+	{
+		cudnnBackendKnobType_t type = (cudnnBackendKnobType_t) choice->knobs[i][0];
+
+		FA_TRY(create(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knobs[i], error));
+		FA_TRY(
+			set(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type, error));
+		FA_TRY(set(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1,
+				   &choice->knobs[i][1], error));
+		FA_TRY(finalize(knobs[i], "to set an engine's knob", error));
+	}
+	FA_TRY(create(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config, error));
+	FA_TRY(set_part(config, CUDNN_ATTR_ENGINECFG_ENGINE, engine, error));
+	if (choice->knob_count > 0)
+		FA_TRY(set(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+				   choice->knob_count, knobs, error));
+	FA_TRY(finalize(config, "to set an engine's knobs", error));
+	g->configs[g->config_count++] = config;
 	return FA_OK;
 }
 
 fa_status
-fa_gpu_graph_plan(fa_gpu_graph *g, size_t *workspace, fa_error *error)
+fa_gpu_graph_restore(const fa_gpu_conv_spec *spec, const fa_gpu_target *target,
+					 const fa_gpu_choice *choice, fa_gpu_graph **graph, size_t *workspace,
+					 fa_error *error)
 {
-	/* what becomes no plan on one device may on another: the next one is tried, whatever is said */
-	for (int i = 0; i < g->config_count && g->plan == NULL; i++)
-		if (make_plan(g, g->configs[i], workspace, error) == FA_OK)
-			return FA_OK;
-	if (g->plan != NULL)
-		return FA_OK;
-	return fa_fail(error, FA_UNSUPPORTED, "cuDNN has no plan for a convolution");
+	cudnnBackendDescriptor_t operations;
+	fa_status status = make_graph(spec, target, graph, &operations, error);
+
+	if (status == FA_OK)
+		status = make_config(*graph, operations, choice, error);
+	/* a device that is only described has engines, and no plans */
+	if (status == FA_OK && target->handle != NULL)
+		status = fa_gpu_graph_try(*graph, 0, workspace, error);
+	if (status != FA_OK)
+	{
+		fa_gpu_graph_destroy(*graph);
+		*graph = NULL;
+	}
+	return status;
 }
 
 fa_status
@@ -411,7 +557,7 @@ fa_gpu_graph_bind(fa_gpu_graph *g, const void *in, const void *filter, const voi
 fa_status
 fa_gpu_graph_execute(const fa_gpu_graph *g, fa_error *error)
 {
-	return fa_gpu_cudnn_status(cudnnBackendExecute(g->target.handle, g->plan, g->pack),
+	return fa_gpu_cudnn_status(cudnnBackendExecute(g->target.handle, g->plans[g->chosen], g->pack),
 							   "to run a convolution", error);
 }
 

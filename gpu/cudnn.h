@@ -34,6 +34,15 @@ typedef struct fa_gpu_target
 
 typedef struct fa_gpu_graph fa_gpu_graph;
 
+/* One of cuDNN's engines and its settings: with a spec, all that makes a plan again. */
+#define FA_GPU_MAX_KNOBS CUDNN_KNOB_TYPE_COUNTS
+typedef struct fa_gpu_choice
+{
+	int64_t engine; /* its index; below 0: none can run the graph */
+	int knob_count;
+	int64_t knobs[FA_GPU_MAX_KNOBS][2]; /* cudnnBackendKnobType_t, value */
+} fa_gpu_choice;
+
 /* A device from cuDNN's JSON of its properties. */
 extern fa_status fa_gpu_describe(const char *json, fa_gpu_target *target, fa_error *error);
 extern void fa_gpu_target_free(fa_gpu_target *target);
@@ -45,8 +54,26 @@ extern void fa_gpu_target_free(fa_gpu_target *target);
  */
 extern fa_status fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target,
 									 fa_gpu_graph **graph, int *count, fa_error *error);
-/* Makes a plan of the first configuration that becomes one; FA_UNSUPPORTED if none does. */
-extern fa_status fa_gpu_graph_plan(fa_gpu_graph *graph, size_t *workspace, fa_error *error);
+/*
+ * A plan of configuration `index`, which is executed from now on, beside those made before;
+ * FA_UNSUPPORTED, or another error, where it becomes none on this device.
+ */
+extern fa_status fa_gpu_graph_try(fa_gpu_graph *graph, int index, size_t *workspace,
+								  fa_error *error);
+/* Executes the plan of that configuration from now on. */
+extern void fa_gpu_graph_select(fa_gpu_graph *graph, int index);
+/* The same, and destroys the others. */
+extern void fa_gpu_graph_keep(fa_gpu_graph *graph, int index);
+/* What the plan was made of. */
+extern fa_status fa_gpu_graph_choice(fa_gpu_graph *graph, fa_gpu_choice *choice, fa_error *error);
+/*
+ * The graph with the plan of a choice made before, without asking the heuristics;
+ * FA_UNSUPPORTED where the choice makes no plan, or not one that fa_gpu_graph_create offers.
+ */
+extern fa_status fa_gpu_graph_restore(const fa_gpu_conv_spec *spec, const fa_gpu_target *target,
+									  const fa_gpu_choice *choice, fa_gpu_graph **graph,
+									  size_t *workspace, fa_error *error);
+extern const fa_gpu_conv_spec *fa_gpu_graph_spec(const fa_gpu_graph *graph);
 /* Device addresses, aligned to 16 bytes; residual may be NULL if spec has none. */
 extern fa_status fa_gpu_graph_bind(fa_gpu_graph *graph, const void *in, const void *filter,
 								   const void *bias, const void *residual, void *out,

@@ -3,7 +3,7 @@
  *		The CUDA engine: opening the device, precisions, its table of functions, and the
  *		one symbol by which the library is entered (src/nn/cuda.h loads it).
  */
-#include "cuda_engine.h"
+#include "program.h"
 
 #include <stdlib.h>
 
@@ -12,6 +12,7 @@ fa_gpu_status(cudaError_t code, const char *doing, fa_error *error)
 {
 	if (code == cudaSuccess)
 		return FA_OK;
+	cudaGetLastError(); /* which the next kernel's start would tell again */
 	fa_fail(error,
 			code == cudaErrorMemoryAllocation ? FA_NO_MEMORY
 			: code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver ||
@@ -23,21 +24,58 @@ fa_gpu_status(cudaError_t code, const char *doing, fa_error *error)
 }
 
 static void
+event_free(cudaEvent_t event)
+{
+	if (event != NULL)
+		cudaEventDestroy(event);
+}
+
+static void
+stream_free(cudaStream_t stream)
+{
+	if (stream != NULL)
+		cudaStreamDestroy(stream);
+}
+
+static fa_status
+make_event(cudaEvent_t *event, fa_error *error)
+{
+	return fa_gpu_status(cudaEventCreateWithFlags(event, cudaEventDisableTiming),
+						 "to make an event", error);
+}
+
+static fa_status
+make_stream(cudaStream_t *stream, fa_error *error)
+{
+	return fa_gpu_status(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking),
+						 "to make a stream", error);
+}
+
+static void
 cuda_close(fa_engine *engine)
 {
 	if (engine == NULL)
 		return;
 	if (engine->target.handle != NULL)
 		cudnnDestroy(engine->target.handle);
-	if (engine->stream != NULL)
-		cudaStreamDestroy(engine->stream);
+	for (int i = 0; i < 2; i++)
+	{
+		if (engine->slots[i].pinned != NULL)
+			cudaFreeHost(engine->slots[i].pinned);
+		event_free(engine->slots[i].done);
+	}
+	event_free(engine->uploaded);
+	event_free(engine->taken);
+	stream_free(engine->stream);
+	stream_free(engine->copies);
+	fa_gpu_plan_cache_close(engine->plans);
 	free(engine);
 }
 
 static fa_status
-open_device(fa_engine *engine, int device, fa_error *error)
+open_device(fa_engine *engine, const fa_engine_options *options, fa_error *error)
 {
-	int count = 0, major = 0;
+	int count = 0, major = 0, device = options->device;
 
 	FA_TRY(fa_gpu_status(cudaGetDeviceCount(&count), "to be found", error));
 	if (count == 0)
@@ -51,22 +89,32 @@ open_device(fa_engine *engine, int device, fa_error *error)
 	FA_TRY(fa_gpu_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
 						 "to tell its kind", error));
 	engine->has_bf16 = major >= 8;
-	FA_TRY(fa_gpu_status(cudaStreamCreateWithFlags(&engine->stream, cudaStreamNonBlocking),
-						 "to make a stream", error));
+	FA_TRY(make_stream(&engine->stream, error));
+	FA_TRY(make_stream(&engine->copies, error));
+	FA_TRY(make_event(&engine->uploaded, error));
+	FA_TRY(make_event(&engine->taken, error));
+	for (int i = 0; i < 2; i++)
+		FA_TRY(make_event(&engine->slots[i].done, error));
 	FA_TRY(fa_gpu_cudnn_status(cudnnCreate(&engine->target.handle), "to open", error));
-	return fa_gpu_cudnn_status(cudnnSetStream(engine->target.handle, engine->stream),
-							   "to take a stream", error);
+	FA_TRY(fa_gpu_cudnn_status(cudnnSetStream(engine->target.handle, engine->stream),
+							   "to take a stream", error));
+	return fa_gpu_plan_cache_open(options->plan_cache, device, &engine->plans, error);
 }
 
 static fa_status
 cuda_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
 {
+	static const fa_engine_options usual = {.device = 0};
 	fa_engine *opened = calloc(1, sizeof(fa_engine));
 
 	*engine = NULL;
+	if (options == NULL)
+		options = &usual;
 	if (opened == NULL)
 		return fa_no_memory(error, sizeof(fa_engine));
-	if (open_device(opened, options == NULL ? 0 : options->device, error) != FA_OK)
+	opened->memory = (fa_gpu_memory){
+		.limit = options->memory_limit, .make_room = fa_gpu_make_room, .owner = opened};
+	if (open_device(opened, options, error) != FA_OK)
 	{
 		cuda_close(opened);
 		return error->status;
@@ -106,6 +154,8 @@ static const fa_engine_interface cuda_engine = {
 	.load = fa_cuda_load_model,
 	.unload = fa_cuda_unload,
 	.memory = fa_cuda_memory,
+	.pack = fa_cuda_pack,
+	.load_packed = fa_cuda_load_packed,
 	.run = fa_cuda_run,
 };
 

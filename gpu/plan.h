@@ -65,9 +65,10 @@ extern fa_status fa_gpu_place(const fa_net *net, const fa_gpu_plan *plan, const 
 /*
  * Batches are padded to one of few sizes, powers of two, so that few have to be compiled.
  * The size of the next part of a batch of so many images: at most so much as an arena
- * of sensible size holds.
+ * of sensible size holds, and no more than keep a device busy: of large batches, the next
+ * part's pixels travel meanwhile (run.c).
  */
-#define FA_GPU_MAX_BATCH 256
+#define FA_GPU_MAX_BATCH 64
 extern int fa_gpu_batch_class(int count, int height, int width);
 
 #endif

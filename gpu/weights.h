@@ -6,6 +6,7 @@
 #ifndef FA_GPU_WEIGHTS_H
 #define FA_GPU_WEIGHTS_H
 
+#include "memory.h"
 #include "plan.h"
 
 /*
@@ -20,15 +21,22 @@ typedef struct fa_gpu_parameters
 
 typedef struct fa_gpu_weights
 {
-	char *block;
-	size_t size;
+	fa_gpu_block block;
 	fa_gpu_parameters *steps; /* per step of the plan */
 } fa_gpu_weights;
 
-/* Waits until everything is there. Zero-initialise *to before; free it after a failure, too. */
+/*
+ * Each waits until everything is there. Zero-initialise *to before; free it after a failure, too.
+ * The first from parameters as they were trained; the second from `size` bytes that are what
+ * another's block of the same network, plan and type held: FA_DAMAGED where that is not as much.
+ */
 extern fa_status fa_gpu_upload(fa_gpu_weights *to, const fa_net *net, const fa_gpu_plan *plan,
-							   const fa_weights *weights, fa_gpu_type type, cudaStream_t stream,
-							   fa_error *error);
-extern void fa_gpu_weights_free(fa_gpu_weights *weights);
+							   const fa_weights *weights, fa_gpu_type type, fa_gpu_memory *memory,
+							   cudaStream_t stream, fa_error *error);
+extern fa_status fa_gpu_upload_packed(fa_gpu_weights *to, const fa_net *net,
+									  const fa_gpu_plan *plan, const void *packed, size_t size,
+									  fa_gpu_type type, fa_gpu_memory *memory, cudaStream_t stream,
+									  fa_error *error);
+extern void fa_gpu_weights_free(fa_gpu_weights *weights, fa_gpu_memory *memory);
 
 #endif

@@ -8,6 +8,9 @@
  */
 #include "emulation.h"
 
+#include "races.h"
+
+#include <algorithm>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -26,29 +29,81 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void) (address), (void) (size))
 #endif
 
-typedef std::deque<std::function<void()>> work_list;
+typedef std::function<void()> work;
+
+struct captured_work
+{
+	work run;
+	const void *host;
+	size_t host_bytes;
+};
 
 struct CUgraph_st
 {
-	work_list work;
+	std::vector<captured_work> list;
 };
 
 struct CUgraphExec_st
 {
-	work_list work;
+	std::vector<captured_work> list;
+};
+
+/* One recording of an event. */
+struct recording
+{
+	bool done = false;
+	CUstream_st *stream;
+	vector_clock clock; /* of the stream, once done */
+	double time;
+};
+
+struct CUevent_st
+{
+	std::shared_ptr<recording> latest;
+	bool timed;
+};
+
+/* Pinned memory of the host that work is busy with. */
+struct busy_host_memory
+{
+	const void *address;
+	size_t bytes;
+	int actor;
+	uint64_t time; /* of the work's end on the actor's clock; 0: not yet */
+};
+
+/* Something on a stream: work, or a recording to be made, or to be waited for. */
+struct item
+{
+	work run;
+	std::shared_ptr<recording> makes, awaits;
+	vector_clock host; /* what the host knew when it gave the item to the stream */
+	std::shared_ptr<busy_host_memory> busy;
 };
 
 struct CUstream_st
 {
-	work_list work;
+	int actor;
+	std::deque<item> items;
+	vector_clock clock;
 	CUgraph_st *capturing = nullptr;
 };
 
 static int capability = 90, alive, calls, fail_at, kernels, convolutions, launches;
+static int schedule = EMULATED_LAZY, omit_wait_at, waits;
+static size_t device_size, device_used;
+static uint64_t chance;
+static double now;
 static const char *failed;
+static cudaError_t last_error;
 static std::map<char *, size_t> device_memory; /* address -> size */
 static std::map<char *, size_t> host_memory;
-static std::map<CUstream_st *, bool> streams;
+static std::vector<CUstream_st *> streams;
+static std::vector<bool> actors = {true};
+static std::vector<uint64_t> actor_times = {0}; /* where the next stream of that number begins */
+static vector_clock host_clock;
+static std::vector<std::shared_ptr<busy_host_memory>> busy_host;
+static std::map<CUevent_st *, bool> events;
 
 void
 emulated_complain(const char *message, ...)
@@ -72,11 +127,50 @@ emulated_device(int now)
 }
 
 void
+emulated_memory(size_t bytes)
+{
+	device_size = bytes;
+}
+
+void
+emulated_schedule(int when)
+{
+	schedule = when;
+	chance = when;
+}
+
+void
+emulated_omit_wait(int n)
+{
+	omit_wait_at = n;
+	waits = 0;
+}
+
+int
+emulated_waits()
+{
+	return waits;
+}
+
+void
+emulated_spend(double time)
+{
+	now += time;
+}
+
+void
+emulated_touch(const void *address, size_t bytes, bool writes)
+{
+	races_touch(address, bytes, writes);
+}
+
+void
 emulated_fail(int n)
 {
 	calls = 0;
 	fail_at = n;
 	failed = nullptr;
+	last_error = cudaSuccess;
 }
 
 int
@@ -146,9 +240,20 @@ emulated_seen(float value)
 
 /* --- Memory --------------------------------------------------------------------------- */
 
+/* As the real one, an error is there to be asked for until it has been. */
+static cudaError_t
+fails_with(cudaError_t code)
+{
+	if (code != cudaSuccess)
+		last_error = code;
+	return code;
+}
+
 #define CALL(result)                                                                               \
 	if (emulated_fails(__func__))                                                                  \
-	return result
+	return fails_with(result)
+
+static void some_work();
 
 static cudaError_t
 allocate(std::map<char *, size_t> &memory, void **address, size_t bytes)
@@ -159,42 +264,55 @@ allocate(std::map<char *, size_t> &memory, void **address, size_t bytes)
 		emulated_complain("%zu bytes are asked for", bytes);
 	memset(block, 0xff, (bytes + 255) / 256 * 256); /* no number in any type */
 	memory[block] = bytes;
+	races_add(block, bytes, &memory == &host_memory);
 	emulated_count(1);
 	*address = block;
 	return cudaSuccess;
 }
 
-static cudaError_t
+static void
 give_back(std::map<char *, size_t> &memory, void *address)
 {
 	auto block = memory.find((char *) address);
 
 	if (address == nullptr)
-		return cudaSuccess;
+		return;
 	if (block == memory.end())
 		emulated_complain("memory is freed that was not given");
-	for (auto &stream : streams)
-		if (!stream.first->work.empty())
+	for (CUstream_st *stream : streams)
+		if (!stream->items.empty())
 			emulated_complain("memory is freed while work is queued");
+	races_remove(address, host_clock);
+	if (&memory == &device_memory)
+		device_used -= block->second;
 	ASAN_UNPOISON_MEMORY_REGION(block->first, block->second);
 	free(block->first);
 	memory.erase(block);
 	emulated_count(-1);
-	return cudaSuccess;
 }
 
-/* Opens the device's memory while the device works, and to nobody else. */
+static void
+shut_busy_host_memory()
+{
+	for (auto &b : busy_host)
+		ASAN_POISON_MEMORY_REGION(b->address, b->bytes);
+}
+
+/* Opens the device's memory, and the host's, while the device works, and to nobody else. */
 struct device_at_work
 {
 	device_at_work()
 	{
 		for (auto &block : device_memory)
 			ASAN_UNPOISON_MEMORY_REGION(block.first, block.second);
+		for (auto &b : busy_host)
+			ASAN_UNPOISON_MEMORY_REGION(b->address, b->bytes);
 	}
 	~device_at_work()
 	{
 		for (auto &block : device_memory)
 			ASAN_POISON_MEMORY_REGION(block.first, block.second);
+		shut_busy_host_memory();
 	}
 };
 
@@ -222,6 +340,9 @@ cudaError_t
 cudaMalloc(void **address, size_t bytes)
 {
 	CALL(cudaErrorMemoryAllocation);
+	if (device_size > 0 && bytes > device_size - device_used)
+		return fails_with(cudaErrorMemoryAllocation);
+	device_used += bytes;
 	allocate(device_memory, address, bytes);
 	ASAN_POISON_MEMORY_REGION(*address, bytes);
 	return cudaSuccess;
@@ -240,7 +361,7 @@ cudaFree(void *address)
 	bool fails = emulated_fails(__func__);
 
 	give_back(device_memory, address);
-	return fails ? cudaErrorUnknown : cudaSuccess;
+	return fails_with(fails ? cudaErrorUnknown : cudaSuccess);
 }
 
 cudaError_t
@@ -249,12 +370,14 @@ cudaFreeHost(void *address)
 	bool fails = emulated_fails(__func__);
 
 	give_back(host_memory, address);
-	return fails ? cudaErrorUnknown : cudaSuccess;
+	return fails_with(fails ? cudaErrorUnknown : cudaSuccess);
 }
 
 cudaError_t
 cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
+	const void *host = kind == cudaMemcpyHostToDevice ? from : to;
+
 	CALL(cudaErrorUnknown);
 	if (kind == cudaMemcpyHostToDevice)
 		emulated_check(to, bytes, 1, "a copy to the device");
@@ -262,30 +385,190 @@ cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, c
 		emulated_check(from, bytes, 1, "a copy from the device");
 	else
 		emulated_complain("a copy of a kind that is not emulated");
-	if (stream->capturing != nullptr &&
-		!lies_in(host_memory, kind == cudaMemcpyHostToDevice ? from : to, bytes))
+	if (stream->capturing != nullptr && !lies_in(host_memory, host, bytes))
 		emulated_complain("a captured copy needs pinned memory");
-	emulated_queue(stream, [=] { memcpy(to, from, bytes); });
+	emulated_queue(
+		stream,
+		[=]
+		{
+			races_touch(from, bytes, false);
+			races_touch(to, bytes, true);
+			memcpy(to, from, bytes);
+		},
+		host, bytes);
 	return cudaSuccess;
 }
 
-/* --- Streams and graphs ------------------------------------------------------------------ */
+cudaError_t
+cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+{
+	CALL(cudaErrorUnknown);
+	emulated_check(to, bytes, 1, "a memset");
+	emulated_queue(stream,
+				   [=]
+				   {
+					   races_touch(to, bytes, true);
+					   memset(to, value, bytes);
+				   });
+	return cudaSuccess;
+}
+
+/* --- Work, in an order that streams and events permit --------------------------------------- */
+
+static void
+check_stream(CUstream_st *stream)
+{
+	if (std::find(streams.begin(), streams.end(), stream) == streams.end())
+		emulated_complain("work for a stream that is not there");
+}
+
+/* Does the first thing on a stream; false: it waits for another, or there is none. */
+static bool
+step(CUstream_st *stream)
+{
+	if (stream->items.empty() ||
+		(stream->items.front().awaits != nullptr && !stream->items.front().awaits->done))
+		return false;
+	item i = std::move(stream->items.front());
+
+	stream->items.pop_front();
+	clock_join(stream->clock, i.host);
+	stream->clock.resize(std::max(stream->clock.size(), (size_t) stream->actor + 1));
+	stream->clock[stream->actor]++;
+	if (i.awaits != nullptr)
+		clock_join(stream->clock, i.awaits->clock);
+	if (i.run != nullptr)
+	{
+		i.run();
+		emulated_spend(1e-3);
+		races_settle(stream->actor, stream->clock);
+	}
+	if (i.makes != nullptr)
+	{
+		i.makes->clock = stream->clock;
+		i.makes->time = now;
+		i.makes->done = true;
+	}
+	if (i.busy != nullptr)
+		i.busy->time = stream->clock[stream->actor];
+	return true;
+}
+
+/* Runs a stream until it is idle or `until` is done, and of others what it waits for. */
+static void
+run_stream(CUstream_st *stream, const recording *until)
+{
+	while (!stream->items.empty() && (until == nullptr || !until->done))
+		if (!step(stream))
+		{
+			std::shared_ptr<recording> awaited = stream->items.front().awaits;
+
+			run_stream(awaited->stream, awaited.get());
+		}
+}
+
+static int
+random_below(int n)
+{
+	chance = chance * 6364136223846793005u + 1442695040888963407u;
+	return (int) ((chance >> 33) % n);
+}
+
+/* What is done unasked. */
+static void
+some_work()
+{
+	device_at_work working;
+	bool goes_on = schedule == EMULATED_EAGER;
+	int tries = schedule >= EMULATED_RANDOM && !streams.empty() ? random_below(6) : 0;
+
+	while (goes_on)
+	{
+		goes_on = false;
+		for (CUstream_st *stream : streams)
+			goes_on = step(stream) || goes_on;
+	}
+	while (tries-- > 0)
+		step(streams[random_below((int) streams.size())]);
+}
+
+/* What the host waits for; then it knows of it, and host memory is its own again. */
+static void
+wait_for(CUstream_st *stream, const recording *until)
+{
+	{
+		device_at_work working;
+
+		if (schedule == EMULATED_AHEAD)
+			for (CUstream_st *other : streams)
+				if (other != stream)
+					while (step(other))
+						;
+		run_stream(stream, until);
+	}
+	clock_join(host_clock, until != nullptr ? until->clock : stream->clock);
+	busy_host.erase(std::remove_if(busy_host.begin(), busy_host.end(),
+								   [](const std::shared_ptr<busy_host_memory> &b)
+								   {
+									   bool over =
+										   b->time > 0 && b->time <= clock_of(host_clock, b->actor);
+
+									   if (over)
+										   ASAN_UNPOISON_MEMORY_REGION(b->address, b->bytes);
+									   return over;
+								   }),
+					busy_host.end());
+	shut_busy_host_memory();
+}
+
+static void
+put(CUstream_st *stream, item i)
+{
+	i.host = host_clock;
+	stream->items.push_back(std::move(i));
+	some_work();
+}
 
 void
-emulated_queue(cudaStream_t stream, std::function<void()> work)
+emulated_queue(cudaStream_t stream, work run, const void *host, size_t host_bytes)
 {
-	if (streams.count(stream) == 0)
-		emulated_complain("work for a stream that is not there");
-	(stream->capturing != nullptr ? stream->capturing->work : stream->work).push_back(work);
+	item i;
+
+	check_stream(stream);
+	if (stream->capturing != nullptr)
+	{
+		stream->capturing->list.push_back({run, host, host_bytes});
+		return;
+	}
+	i.run = run;
+	if (host != nullptr && lies_in(host_memory, host, host_bytes))
+	{
+		i.busy.reset(new busy_host_memory{host, host_bytes, stream->actor, 0});
+		busy_host.push_back(i.busy);
+		shut_busy_host_memory();
+	}
+	put(stream, std::move(i));
 }
 
 cudaError_t
 cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
 	CALL(cudaErrorUnknown);
-	*stream = new CUstream_st;
-	streams[*stream] = true;
+	CUstream_st *made = new CUstream_st;
+	size_t actor = std::find(actors.begin(), actors.end(), false) - actors.begin();
+
+	if (actor == actors.size())
+	{
+		actors.push_back(true);
+		actor_times.push_back(0);
+	}
+	actors[actor] = true;
+	made->actor = (int) actor;
+	made->clock.resize(actor + 1);
+	made->clock[actor] = actor_times[actor];
+	streams.push_back(made);
 	emulated_count(1);
+	*stream = made;
 	return cudaSuccess;
 }
 
@@ -294,13 +577,15 @@ cudaStreamDestroy(cudaStream_t stream)
 {
 	bool fails = emulated_fails(__func__);
 
-	if (streams.erase(stream) == 0)
-		emulated_complain("a stream is destroyed that is not there");
-	if (!stream->work.empty() || stream->capturing != nullptr)
+	check_stream(stream);
+	if (!stream->items.empty() || stream->capturing != nullptr)
 		emulated_complain("a stream is destroyed before its work is done");
+	actors[stream->actor] = false;
+	actor_times[stream->actor] = stream->clock[stream->actor];
+	streams.erase(std::find(streams.begin(), streams.end(), stream));
 	delete stream;
 	emulated_count(-1);
-	return fails ? cudaErrorUnknown : cudaSuccess;
+	return fails_with(fails ? cudaErrorUnknown : cudaSuccess);
 }
 
 cudaError_t
@@ -308,16 +593,107 @@ cudaStreamSynchronize(cudaStream_t stream)
 {
 	bool fails = emulated_fails(__func__);
 
+	check_stream(stream);
 	if (stream->capturing != nullptr)
 		emulated_complain("a stream is waited for while it captures");
-	{
-		device_at_work working;
-
-		for (; !stream->work.empty(); stream->work.pop_front())
-			stream->work.front()();
-	}
-	return fails ? cudaErrorIllegalAddress : cudaSuccess;
+	wait_for(stream, nullptr);
+	return fails_with(fails ? cudaErrorIllegalAddress : cudaSuccess);
 }
+
+/* --- Events ---------------------------------------------------------------------------------- */
+
+cudaError_t
+cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+	CALL(cudaErrorMemoryAllocation);
+	*event = new CUevent_st{nullptr, (flags & cudaEventDisableTiming) == 0};
+	events[*event] = true;
+	emulated_count(1);
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaEventCreate(cudaEvent_t *event)
+{
+	CALL(cudaErrorMemoryAllocation);
+	return cudaEventCreateWithFlags(event, 0);
+}
+
+cudaError_t
+cudaEventDestroy(cudaEvent_t event)
+{
+	bool fails = emulated_fails(__func__);
+
+	if (events.erase(event) == 0)
+		emulated_complain("an event is destroyed that is not there");
+	delete event;
+	emulated_count(-1);
+	return fails_with(fails ? cudaErrorUnknown : cudaSuccess);
+}
+
+cudaError_t
+cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+	CALL(cudaErrorUnknown);
+	check_stream(stream);
+	if (events.count(event) == 0)
+		emulated_complain("an event that is not there");
+	if (stream->capturing != nullptr)
+		emulated_complain("an event is recorded in a captured stream");
+	event->latest.reset(new recording);
+	event->latest->stream = stream;
+	put(stream, {nullptr, event->latest, nullptr, {}, nullptr});
+	return cudaSuccess;
+}
+
+static bool
+wait_is_omitted()
+{
+	return ++waits == omit_wait_at;
+}
+
+cudaError_t
+cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+	CALL(cudaErrorUnknown);
+	check_stream(stream);
+	if (events.count(event) == 0)
+		emulated_complain("an event that is not there");
+	if (stream->capturing != nullptr)
+		emulated_complain("a captured stream waits for an event");
+	if (!wait_is_omitted() && event->latest != nullptr)
+		put(stream, {nullptr, nullptr, event->latest, {}, nullptr});
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaEventSynchronize(cudaEvent_t event)
+{
+	bool fails = emulated_fails(__func__);
+
+	if (events.count(event) == 0)
+		emulated_complain("an event that is not there");
+	if (!wait_is_omitted() && event->latest != nullptr)
+	{
+		std::shared_ptr<recording> until = event->latest;
+
+		wait_for(until->stream, until.get());
+	}
+	return fails_with(fails ? cudaErrorIllegalAddress : cudaSuccess);
+}
+
+cudaError_t
+cudaEventElapsedTime(float *time, cudaEvent_t start, cudaEvent_t stop)
+{
+	CALL(cudaErrorUnknown);
+	if (!start->timed || !stop->timed || start->latest == nullptr || stop->latest == nullptr ||
+		!start->latest->done || !stop->latest->done)
+		emulated_complain("the time between events that have none");
+	*time = (float) (stop->latest->time - start->latest->time);
+	return cudaSuccess;
+}
+
+/* --- Graphs ---------------------------------------------------------------------------------- */
 
 cudaError_t
 cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
@@ -342,7 +718,7 @@ cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 	{
 		delete *graph;
 		*graph = nullptr;
-		return cudaErrorStreamCaptureInvalidated;
+		return fails_with(cudaErrorStreamCaptureInvalidated);
 	}
 	emulated_count(1);
 	return cudaSuccess;
@@ -352,7 +728,7 @@ cudaError_t
 cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
 	CALL(cudaErrorMemoryAllocation);
-	*exec = new CUgraphExec_st{graph->work};
+	*exec = new CUgraphExec_st{graph->list};
 	emulated_count(1);
 	return cudaSuccess;
 }
@@ -362,8 +738,8 @@ cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
 	CALL(cudaErrorUnknown);
 	launches++;
-	for (auto &work : exec->work)
-		emulated_queue(stream, work);
+	for (auto &w : exec->list)
+		emulated_queue(stream, w.run, w.host, w.host_bytes);
 	return cudaSuccess;
 }
 
@@ -374,7 +750,7 @@ cudaGraphDestroy(cudaGraph_t graph)
 
 	delete graph;
 	emulated_count(-1);
-	return fails ? cudaErrorUnknown : cudaSuccess;
+	return fails_with(fails ? cudaErrorUnknown : cudaSuccess);
 }
 
 cudaError_t
@@ -384,7 +760,7 @@ cudaGraphExecDestroy(cudaGraphExec_t exec)
 
 	delete exec;
 	emulated_count(-1);
-	return fails ? cudaErrorUnknown : cudaSuccess;
+	return fails_with(fails ? cudaErrorUnknown : cudaSuccess);
 }
 
 /* --- The device, errors ------------------------------------------------------------------- */
@@ -394,14 +770,14 @@ cudaGetDeviceCount(int *count)
 {
 	CALL(cudaErrorUnknown);
 	*count = capability > 0;
-	return capability > 0 ? cudaSuccess : cudaErrorNoDevice;
+	return fails_with(capability > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 
 cudaError_t
 cudaSetDevice(int device)
 {
 	CALL(cudaErrorDevicesUnavailable);
-	return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+	return fails_with(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 cudaError_t
@@ -415,16 +791,32 @@ cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 }
 
 cudaError_t
+cudaGetDeviceProperties(cudaDeviceProp *properties, int)
+{
+	CALL(cudaErrorUnknown);
+	memset(properties, 0, sizeof(*properties));
+	snprintf(properties->name, sizeof(properties->name), "Emulated GPU / %d", capability);
+	properties->major = capability / 10;
+	properties->minor = capability % 10;
+	return cudaSuccess;
+}
+
+cudaError_t
 cudaGetLastError()
 {
+	cudaError_t error = last_error;
+
+	last_error = cudaSuccess;
 	CALL(cudaErrorLaunchFailure);
-	return cudaSuccess;
+	return error;
 }
 
 const char *
 cudaGetErrorName(cudaError_t code)
 {
-	return code == cudaErrorNoDevice ? "cudaErrorNoDevice" : "cudaErrorEmulated";
+	return code == cudaErrorNoDevice           ? "cudaErrorNoDevice"
+		   : code == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+											   : "cudaErrorEmulated";
 }
 
 const char *
@@ -487,6 +879,7 @@ static void
 resume(std::unique_ptr<fiber> f, fiber_list &waiting)
 {
 	running = f.get();
+	races_stack(f->stack.get(), STACK);
 	swapcontext(&scheduler, &f->context);
 	(running != nullptr ? waiting : idle).push_back(std::move(f));
 }

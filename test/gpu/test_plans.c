@@ -138,6 +138,29 @@ describe(const device *d, fa_gpu_target *target)
 	must(fa_gpu_describe(json, target, &error), &error);
 }
 
+/* The best engine and its knobs, as plan_cache.c keeps them, make the same choice again. */
+static void
+make_again(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph *graph)
+{
+	fa_gpu_choice kept, again;
+	fa_gpu_graph *copy;
+	size_t workspace;
+	fa_error error;
+
+	fa_gpu_graph_keep(graph, 0);
+	must(fa_gpu_graph_choice(graph, &kept, &error), &error);
+	must(fa_gpu_graph_restore(spec, target, &kept, &copy, &workspace, &error), &error);
+	fa_gpu_graph_keep(copy, 0);
+	must(fa_gpu_graph_choice(copy, &again, &error), &error);
+	if (memcmp(&kept, &again, sizeof(kept)) != 0)
+	{
+		printf("Bail out! engine %d with %d knobs is not made again\n", (int) kept.engine,
+			   kept.knob_count);
+		exit(1);
+	}
+	fa_gpu_graph_destroy(copy);
+}
+
 /*
  * The first `count` graphs on one device in one precision; the number of those without an
  * engine, which are named unless name is NULL.
@@ -166,6 +189,8 @@ ask(const fa_gpu_target *target, const char *name, fa_precision precision, int c
 			spec.type = fa_gpu_type_of(precision);
 			spec.tf32 = precision == FA_PRECISION_TF32;
 			must(fa_gpu_graph_create(&spec, target, &graph, &engines, &error), &error);
+			if (engines > 0)
+				make_again(&spec, target, graph);
 			fa_gpu_graph_destroy(graph);
 			++*asked;
 			if (engines > 0)

@@ -1,0 +1,392 @@
+/*
+ * test_plan_cache.c
+ *		Plans that are tried out, kept in a file and read again, by several processes and
+ *		from damaged files; and the limit on the device's memory.
+ */
+#include "device_test.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char directory[64];
+
+static int
+make_directory(void **state)
+{
+	(void) state;
+	reset_device();
+	strcpy(directory, "/tmp/fa-plans-XXXXXX");
+	return mkdtemp(directory) == NULL;
+}
+
+/* The one file there; false where there is none. */
+static bool
+find_file(char path[512], int *count)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *e;
+
+	*count = 0;
+	assert_non_null(dir);
+	while ((e = readdir(dir)) != NULL)
+		if (e->d_name[0] != '.')
+		{
+			snprintf(path, 512, "%s/%s", directory, e->d_name);
+			++*count;
+		}
+	closedir(dir);
+	return *count > 0;
+}
+
+static int
+remove_directory(void **state)
+{
+	char path[512];
+	int count;
+
+	(void) state;
+	while (find_file(path, &count))
+		unlink(path);
+	return rmdir(directory);
+}
+
+static char *
+read_text(const char *path, size_t *length)
+{
+	FILE *file = fopen(path, "r");
+	char *text = calloc(1, 65536);
+
+	assert_non_null(file);
+	*length = fread(text, 1, 65535, file);
+	fclose(file);
+	return text;
+}
+
+static void
+write_text(const char *path, const char *text, size_t length)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(text, 1, length, file), length);
+	fclose(file);
+}
+
+/* An engine's life of one image; how many convolutions the device did. */
+static int
+one_life(const char *cache, fa_precision precision)
+{
+	fa_engine_options options = {.plan_cache = cache};
+	fa_engine *engine = open_engine(&options);
+	fa_model *model = load_small(engine, precision);
+	int before = emulated_convolutions();
+	float *expected = expect_small(1), *values = run_small(model, 1);
+
+	assert_close(values, expected, 1, 1e-2);
+	free(values);
+	free(expected);
+	cuda()->unload(model);
+	close_engine(engine);
+	return emulated_convolutions() - before;
+}
+
+#define CONVOLUTIONS 3 /* of the small network, all of different shapes */
+#define TRIED (2 * 4)  /* two candidates, each once and three times */
+
+/* The second engine does not try anything out; the faster plan is the one that is used. */
+static void
+test_kept(void **state)
+{
+	char path[512], *text;
+	size_t length;
+	int count;
+
+	(void) state;
+	for (int faster = 0; faster < 2; faster++)
+	{
+		emulated_plan_costs(faster ? 2 : 1, faster ? 1 : 2);
+		assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+		assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS);
+		assert_true(find_file(path, &count));
+		assert_int_equal(count, 1);
+		assert_non_null(strstr(path, "90-Emulated_GPU___90"));
+		text = read_text(path, &length);
+		assert_memory_equal(text, "faceattr plans 1\ncuDNN ", 23);
+		/* the engine's number, the knobs', and the one knob that there is */
+		assert_non_null(strstr(text, faster ? " 2 1 14 7\n" : " 1 1 14 7\n"));
+		assert_null(strstr(text, faster ? " 1 1 14 7\n" : " 2 1 14 7\n"));
+		free(text);
+		unlink(path);
+	}
+	/* nothing to choose from, and nothing that can run it: that is known, too */
+	for (int plans = EMULATED_ALL; plans <= EMULATED_NONE; plans++)
+	{
+		emulated_plans(plans);
+		one_life(directory, FA_PRECISION_FP32);
+		assert_int_equal(one_life(directory, FA_PRECISION_FP32),
+						 plans == EMULATED_NONE ? 0 : CONVOLUTIONS);
+		assert_true(find_file(path, &count));
+		unlink(path);
+	}
+}
+
+/* Another device has another file. */
+static void
+test_devices(void **state)
+{
+	char path[512];
+	int count;
+
+	(void) state;
+	one_life(directory, FA_PRECISION_FP16);
+	emulated_device(80);
+	assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+	assert_true(find_file(path, &count));
+	assert_int_equal(count, 2);
+}
+
+/* No directory, none to write in, a pipe in the file's place: tried out every time. */
+static void
+test_nowhere(void **state)
+{
+	char path[512];
+	int count;
+
+	(void) state;
+	for (int i = 0; i < 2; i++)
+	{
+		assert_int_equal(one_life(NULL, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+		assert_int_equal(one_life("/nonexistent", FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+		assert_int_equal(one_life("/proc", FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+	}
+	one_life(directory, FA_PRECISION_FP16);
+	assert_true(find_file(path, &count));
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+	unlink(path);
+	assert_int_equal(mkdir(path, 0700), 0); /* cannot be replaced: nothing is left lying about */
+	assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+	assert_true(find_file(path, &count));
+	assert_int_equal(count, 1);
+	assert_int_equal(rmdir(path), 0);
+}
+
+/*
+ * A file is cut anywhere, or one of its bytes another: the engine runs, with what the file
+ * says if that is well-formed, else as if there were none. Then the file is whole again.
+ */
+static void
+test_damaged(void **state)
+{
+	static const char others[] = {'\0', '9', '-', ' ', '\n', 'x'};
+	char path[512], *text, *bad;
+	size_t length;
+	int count, ignored = 0, tries = 0;
+
+	(void) state;
+	one_life(directory, FA_PRECISION_FP16);
+	assert_true(find_file(path, &count));
+	text = read_text(path, &length);
+	bad = malloc(length + 100);
+	for (size_t cut = 0; cut < length; cut += 7)
+	{
+		write_text(path, text, cut);
+		assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+	}
+	for (size_t at = 0; at < length; at += 3)
+	{
+		memcpy(bad, text, length);
+		bad[at] = others[at / 3 % sizeof(others)];
+		write_text(path, bad, length);
+		ignored += one_life(directory, FA_PRECISION_FP16) > CONVOLUTIONS;
+		tries++;
+	}
+	assert_true(ignored > tries * 3 / 4);
+	/* something after the end; an engine that does not exist; one that must not be used */
+	memcpy(bad, text, length);
+	memcpy(bad + length, "\n", 1);
+	write_text(path, bad, length + 1);
+	assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+	for (char number = '0'; number <= '9'; number += 9)
+	{
+		memcpy(bad, text, length + 1);
+		for (char *at = bad; (at = strstr(at, " 1 1 14 7\n")) != NULL; at++)
+			at[1] = number;
+		write_text(path, bad, length);
+		assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS * (1 + TRIED));
+	}
+	assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS);
+	free(bad);
+	free(text);
+}
+
+/* Sixteen processes at once: the file is whole, and nothing else is left. */
+static void
+test_processes(void **state)
+{
+	char path[512];
+	int count, status;
+
+	(void) state;
+	for (int i = 0; i < 16; i++)
+	{
+		pid_t child;
+
+		fflush(NULL);
+		child = fork();
+		if (child == 0)
+		{
+			fa_engine *engine = open_engine(&(fa_engine_options){.plan_cache = directory});
+			fa_model *model = load_small(engine, FA_PRECISION_FP16);
+
+			for (int k = 0; k < 4; k++)
+				free(run_small(model, 1 << k));
+			cuda()->unload(model);
+			cuda()->close(engine);
+			_exit(0);
+		}
+	}
+	for (int i = 0; i < 16; i++)
+	{
+		assert_true(wait(&status) > 0);
+		assert_int_equal(status, 0);
+	}
+	assert_true(find_file(path, &count));
+	assert_int_equal(count, 1);
+	assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS);
+}
+
+/* --- Memory ------------------------------------------------------------------------------- */
+
+/* What the small network's model takes with the programs of these batches. */
+static size_t
+memory_of(const int *counts, int n)
+{
+	fa_engine *engine = open_engine(NULL);
+	fa_model *model = load_small(engine, FA_PRECISION_FP32);
+	size_t bytes;
+
+	for (int i = 0; i < n; i++)
+		free(run_small(model, counts[i]));
+	bytes = cuda()->memory(model);
+	cuda()->unload(model);
+	close_engine(engine);
+	return bytes;
+}
+
+static const int counts[] = {1, 2, 4, 8, 16, 32, 64};
+
+/* With room for two programs, all sizes run, the oldest making room for the newest. */
+static void
+programs_leave(size_t limit, size_t device)
+{
+	fa_engine_options options = {.memory_limit = limit};
+	float *expected = expect_small(64);
+	fa_engine *engine;
+	fa_model *one, *two;
+
+	emulated_memory(device);
+	engine = open_engine(&options);
+	one = load_small(engine, FA_PRECISION_FP32);
+	two = load_small(engine, FA_PRECISION_FP32);
+	for (int turn = 0; turn < 3; turn++)
+		for (int i = 0; i < LENGTH(counts); i++)
+		{
+			fa_model *model = (turn + i) % 2 ? one : two;
+			float *values = run_small(model, counts[i]);
+
+			assert_close(values, expected, counts[i], 1e-5);
+			assert_true(cuda()->memory(one) + cuda()->memory(two) <= (limit ? limit : device));
+			free(values);
+		}
+	cuda()->unload(one);
+	cuda()->unload(two);
+	close_engine(engine);
+	emulated_memory(0);
+	free(expected);
+}
+
+static void
+test_programs_leave(void **state)
+{
+	size_t weights = memory_of(NULL, 0), largest = memory_of(&counts[6], 1);
+
+	(void) state;
+	programs_leave(2 * weights + (largest - weights) * 5 / 4, 0);
+	programs_leave(0, 2 * weights + (largest - weights) * 5 / 4);
+}
+
+/* Too little for the weights, or for a batch: the message names the setting; the rest works. */
+static void
+test_too_little(void **state)
+{
+	size_t weights = memory_of(NULL, 0), one = memory_of(counts, 1);
+	uint8_t *pixels = random_pixels(64, SMALL_SIDE, SMALL_SIDE, 3);
+	float values[64 * SMALL_VALUES];
+	fa_batch batch = {64, SMALL_SIDE, SMALL_SIDE, pixels};
+	fa_engine_options options = {.memory_limit = weights / 2};
+	fa_engine *engine = open_engine(&options);
+	fa_weights random;
+	fa_model *model;
+	fa_net net;
+	fa_error error;
+
+	(void) state;
+	small_net(&net);
+	random = random_weights(&net, 5);
+	assert_int_equal(cuda()->load(engine, &net, &random, FA_PRECISION_FP32, &model, &error),
+					 FA_NO_MEMORY);
+	assert_non_null(strstr(error.message, "faceattr.gpu_memory"));
+	close_engine(engine);
+
+	options.memory_limit = one + (one - weights) / 2;
+	engine = open_engine(&options);
+	model = load_small(engine, FA_PRECISION_FP32);
+	for (int turn = 0; turn < 3; turn++)
+	{
+		free(run_small(model, 1));
+		assert_int_equal(cuda()->run(model, &batch, (float *[]){values}, NULL, &error),
+						 FA_NO_MEMORY);
+		assert_non_null(strstr(error.message, "faceattr.gpu_memory"));
+		assert_non_null(strstr(error.detail, "MB"));
+	}
+	cuda()->unload(model);
+	close_engine(engine);
+
+	/* the device itself has no more */
+	engine = open_engine(NULL);
+	model = load_small(engine, FA_PRECISION_FP32);
+	emulated_memory(one + (one - weights) / 2);
+	for (int turn = 0; turn < 3; turn++)
+	{
+		free(run_small(model, 1));
+		assert_int_equal(cuda()->run(model, &batch, (float *[]){values}, NULL, &error),
+						 FA_NO_MEMORY);
+		assert_non_null(strstr(error.message, "cudaErrorMemoryAllocation"));
+	}
+	cuda()->unload(model);
+	close_engine(engine);
+	fa_weights_free(&random);
+	fa_net_free(&net);
+	free(pixels);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_kept, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_devices, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_nowhere, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_damaged, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_processes, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_programs_leave, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_too_little, make_directory, remove_directory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

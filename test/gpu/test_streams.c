@@ -1,0 +1,297 @@
+/*
+ * test_streams.c
+ *		Streams and events: that the emulated device sees every kind of missing
+ *		synchronisation, and that the engine's parts overlap without any, in whatever order the
+ *		work is done.
+ */
+#include "device_test.h"
+
+#include "../../gpu/kernels.h"
+
+#include <cuda_runtime_api.h>
+
+#define BYTES 4096
+
+/* --- What the emulated device must see ------------------------------------------------- */
+
+typedef struct scene
+{
+	cudaStream_t one, two;
+	cudaEvent_t event;
+	char *device, *host;
+} scene;
+
+static scene
+begin(void)
+{
+	scene s;
+
+	assert_int_equal(cudaStreamCreateWithFlags(&s.one, cudaStreamNonBlocking), cudaSuccess);
+	assert_int_equal(cudaStreamCreateWithFlags(&s.two, cudaStreamNonBlocking), cudaSuccess);
+	assert_int_equal(cudaEventCreate(&s.event), cudaSuccess);
+	assert_int_equal(cudaMalloc((void **) &s.device, BYTES), cudaSuccess);
+	assert_int_equal(cudaMallocHost((void **) &s.host, BYTES), cudaSuccess);
+	memset(s.host, 0, BYTES);
+	return s;
+}
+
+static void
+end(scene *s)
+{
+	cudaStreamSynchronize(s->one);
+	cudaStreamSynchronize(s->two);
+	cudaFree(s->device);
+	cudaFreeHost(s->host);
+	cudaEventDestroy(s->event);
+	cudaStreamDestroy(s->one);
+	cudaStreamDestroy(s->two);
+}
+
+/* Up on one stream, down on the other. */
+static void
+copy_and_copy(int waits)
+{
+	scene s = begin();
+
+	cudaMemsetAsync(s.device, 0, BYTES, s.one);
+	cudaStreamSynchronize(s.one);
+	cudaMemcpyAsync(s.device, s.host, BYTES / 2, cudaMemcpyHostToDevice, s.one);
+	if (waits)
+	{
+		cudaEventRecord(s.event, s.one);
+		cudaStreamWaitEvent(s.two, s.event, 0);
+	}
+	cudaMemcpyAsync(s.host + BYTES / 2, s.device, BYTES / 2, cudaMemcpyDeviceToHost, s.two);
+	end(&s);
+}
+
+/* A kernel reads, and writes in place, what another stream's kernel still reads. */
+static void
+kernel_and_kernel(int waits)
+{
+	scene s = begin();
+	fa_error error;
+
+	cudaMemsetAsync(s.device, 0, BYTES, s.one);
+	cudaStreamSynchronize(s.one);
+	fa_gpu_cast((float *) s.device, s.device + BYTES / 2, BYTES / 8, FA_GPU_FP32, s.one, &error);
+	if (waits)
+	{
+		cudaEventRecord(s.event, s.one);
+		cudaStreamWaitEvent(s.two, s.event, 0);
+	}
+	fa_gpu_affine(s.device, NULL, NULL, NULL, s.device, BYTES / 64, 8, FA_GPU_RELU, FA_GPU_FP32,
+				  s.two, &error);
+	end(&s);
+}
+
+/* An event that was recorded too early orders nothing that came later. */
+static void
+early_event(int waits)
+{
+	scene s = begin();
+
+	cudaEventRecord(s.event, s.one);
+	cudaMemsetAsync(s.device, 0, BYTES, s.one);
+	if (waits)
+		cudaEventRecord(s.event, s.one);
+	cudaStreamWaitEvent(s.two, s.event, 0);
+	cudaMemsetAsync(s.device + BYTES - 1, 1, 1, s.two);
+	end(&s);
+}
+
+static void
+host_writes_what_is_copied(int waits)
+{
+	scene s = begin();
+
+	cudaMemcpyAsync(s.device, s.host, BYTES, cudaMemcpyHostToDevice, s.one);
+	if (waits)
+		cudaStreamSynchronize(s.one);
+	s.host[BYTES - 1] = 1;
+	end(&s);
+}
+
+static void
+host_reads_what_is_copied(int waits)
+{
+	scene s = begin();
+	volatile char byte;
+
+	cudaMemsetAsync(s.device, 0, BYTES, s.one);
+	cudaMemcpyAsync(s.host, s.device, BYTES, cudaMemcpyDeviceToHost, s.one);
+	cudaEventRecord(s.event, s.one);
+	if (waits)
+		cudaEventSynchronize(s.event);
+	byte = s.host[0];
+	(void) byte;
+	end(&s);
+}
+
+static void
+host_touches_the_device(int waits)
+{
+	scene s = begin();
+
+	if (!waits)
+		s.device[0] = 1;
+	end(&s);
+}
+
+static void
+free_while_in_use(int waits)
+{
+	scene s = begin();
+
+	cudaMemsetAsync(s.device, 0, BYTES, s.one);
+	if (waits)
+		cudaStreamSynchronize(s.one);
+	cudaFree(s.device);
+	cudaMalloc((void **) &s.device, BYTES);
+	end(&s);
+}
+
+static void
+read_unwritten(int waits)
+{
+	scene s = begin();
+	fa_error error;
+
+	cudaMemsetAsync(s.device, 0, waits ? BYTES / 2 : BYTES / 2 - 1, s.one);
+	fa_gpu_cast((float *) s.device, s.device + BYTES / 2, BYTES / 8, FA_GPU_FP32, s.one, &error);
+	end(&s);
+}
+
+static void
+kernel_beyond_its_memory(int waits)
+{
+	scene s = begin();
+	fa_error error;
+
+	cudaMemsetAsync(s.device, 0, BYTES, s.one);
+	fa_gpu_cast((float *) s.device, s.device + BYTES / 2, BYTES / 8 + !waits, FA_GPU_FP32, s.one,
+				&error);
+	end(&s);
+}
+
+static void
+test_what_is_seen(void **state)
+{
+	static const struct
+	{
+		const char *name;
+		void (*test)(int waits);
+		const char *word;
+	} tests[] = {
+		{"copies", copy_and_copy, "a race"},
+		{"kernels", kernel_and_kernel, "a race"},
+		{"an early event", early_event, "a race"},
+		{"the host writes", host_writes_what_is_copied, "AddressSanitizer"},
+		{"the host reads", host_reads_what_is_copied, "AddressSanitizer"},
+		{"the host on the device", host_touches_the_device, "AddressSanitizer"},
+		{"freed", free_while_in_use, "memory is freed"},
+		{"unwritten", read_unwritten, "nobody has written"},
+		{"beyond", kernel_beyond_its_memory, "where no memory is"},
+	};
+	static char words[65536];
+
+	(void) state;
+	for (int i = 0; i < LENGTH(tests); i++)
+		for (int when = EMULATED_LAZY; when <= EMULATED_RANDOM; when++)
+		{
+			reset_device();
+			emulated_schedule(when);
+			if (!survives(tests[i].test, true, words, sizeof(words)))
+				fail_msg("%s, schedule %d, as it should be: %s", tests[i].name, when, words);
+			if (survives(tests[i].test, false, words, sizeof(words)) ||
+				strstr(words, tests[i].word) == NULL)
+				fail_msg("%s, schedule %d: not seen; %s", tests[i].name, when, words);
+		}
+}
+
+/* --- The engine's own ---------------------------------------------------------------------- */
+
+#define IMAGES 200 /* four parts, two sizes of batch */
+#define EQUAL_PARTS 256
+
+static void
+test_schedules(void **state)
+{
+	float *expected = expect_small(IMAGES);
+
+	(void) state;
+	for (int when = EMULATED_LAZY; when < EMULATED_RANDOM + 10; when++)
+	{
+		fa_engine *engine;
+		fa_model *model;
+
+		reset_device();
+		emulated_schedule(when);
+		engine = open_engine(NULL);
+		model = load_small(engine, when % 2 ? FA_PRECISION_FP32 : FA_PRECISION_TF32);
+		for (int turn = 0; turn < 3; turn++)
+		{
+			float *values = run_small(model, turn == 1 ? IMAGES : IMAGES / 2);
+
+			assert_close(values, expected, turn == 1 ? IMAGES : IMAGES / 2, when % 2 ? 1e-5 : 1e-2);
+			free(values);
+		}
+		cuda()->unload(model);
+		close_engine(engine);
+	}
+	free(expected);
+}
+
+/* How many waits there are in a run of a model that is warm; the n-th is left out. */
+static void
+run_without(int n)
+{
+	fa_engine *engine = open_engine(NULL);
+	fa_model *model = load_small(engine, FA_PRECISION_FP32);
+
+	free(run_small(model, EQUAL_PARTS));
+	free(run_small(model, EQUAL_PARTS));
+	emulated_omit_wait(n);
+	free(run_small(model, EQUAL_PARTS));
+	fprintf(stderr, "waits: %d\n", emulated_waits());
+	emulated_omit_wait(0);
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
+/*
+ * Each wait of a batch of four parts is needed: without it there is a race, whatever the order.
+ * Only the first part's pixels need not wait for a part before.
+ */
+static void
+test_omitted_waits(void **state)
+{
+	static char words[65536];
+	int waits = 0;
+
+	(void) state;
+	for (int when = EMULATED_LAZY; when <= EMULATED_RANDOM; when++)
+	{
+		reset_device();
+		emulated_schedule(when);
+		assert_true(survives(run_without, 0, words, sizeof(words)));
+		assert_int_equal(sscanf(words, "waits: %d", &waits), 1);
+		assert_int_equal(waits, 12); /* of a part: two streams' and the host's */
+		for (int n = 2; n <= waits; n++)
+			if (survives(run_without, n, words, sizeof(words)))
+				fail_msg("schedule %d: wait %d of %d is left out, and nothing seen", when, n,
+						 waits);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_is_seen),
+		cmocka_unit_test(test_schedules),
+		cmocka_unit_test(test_omitted_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
