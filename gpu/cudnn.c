@@ -147,6 +147,35 @@ pad_end(int in, int out, int kernel, int stride, int begin)
 	return needed > 0 ? needed : 0;
 }
 
+/* What cuDNN calls an operation and its parts, by direction. */
+static const struct direction_names
+{
+	cudnnBackendDescriptorType_t operation;
+	cudnnBackendAttributeName_t convolution, in, filter, out, alpha, beta;
+} direction_names[] = {
+	[FA_GPU_FORWARD] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+						CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+						CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
+						CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+						CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+						CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+						CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+	[FA_GPU_BACKWARD_DATA] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+							  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+							  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
+							  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+							  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+							  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+							  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+	[FA_GPU_BACKWARD_FILTER] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+								CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+								CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+								CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+								CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+								CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+								CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+};
+
 static fa_status
 make_convolution(fa_gpu_graph *g, bool last, cudnnBackendDescriptor_t *operation,
 				 cudnnBackendDescriptor_t *out, fa_error *error)
@@ -158,6 +187,7 @@ make_convolution(fa_gpu_graph *g, bool last, cudnnBackendDescriptor_t *operation
 			end[2] = {pad_end(s->in_h, s->out_h, s->kernel, s->stride, s->pad_top),
 					  pad_end(s->in_w, s->out_w, s->kernel, s->stride, s->pad_left)},
 			strides[2] = {s->stride, s->stride}, dilations[2] = {1, 1};
+	const struct direction_names *names = &direction_names[s->direction];
 	cudnnBackendDescriptor_t in, filter, convolution, op;
 
 	FA_TRY(make_tensor(g, IN, type, s->n, s->in_c, s->in_h, s->in_w, &in, error));
@@ -180,14 +210,14 @@ make_convolution(fa_gpu_graph *g, bool last, cudnnBackendDescriptor_t *operation
 		set(convolution, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilations, error));
 	FA_TRY(finalize(convolution, "to describe a convolution", error));
 
-	FA_TRY(create(g, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, operation, error));
+	FA_TRY(create(g, names->operation, operation, error));
 	op = *operation;
-	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution, error));
-	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, in, error));
-	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, filter, error));
-	FA_TRY(set_part(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, *out, error));
-	FA_TRY(set_double(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1, error));
-	FA_TRY(set_double(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0, error));
+	FA_TRY(set_part(op, names->convolution, convolution, error));
+	FA_TRY(set_part(op, names->in, in, error));
+	FA_TRY(set_part(op, names->filter, filter, error));
+	FA_TRY(set_part(op, names->out, *out, error));
+	FA_TRY(set_double(op, names->alpha, 1, error));
+	FA_TRY(set_double(op, names->beta, 0, error));
 	return finalize(op, "to make a convolution", error);
 }
 

@@ -14,14 +14,22 @@
 
 #include <cudnn.h>
 
+typedef enum fa_gpu_direction
+{
+	FA_GPU_FORWARD,
+	FA_GPU_BACKWARD_DATA,  /* the gradient of `in` from that of `out` and the filter */
+	FA_GPU_BACKWARD_FILTER /* the filter's from that of `out` and `in` */
+} fa_gpu_direction;
+
 /* NHWC with channels padded (gpu.h); the filter is [out_c, kernel, kernel, in_c]. */
 typedef struct fa_gpu_conv_spec
 {
+	fa_gpu_direction direction;
 	int n, in_h, in_w, in_c, out_h, out_w, out_c;
 	int kernel, stride, pad_top, pad_left;
 	fa_gpu_type type; /* of everything but the bias, which is fp32 as all sums are */
 	bool tf32;        /* fp32 may be multiplied in tf32 */
-	/* out = activation(convolution + bias + residual), or the convolution alone */
+	/* Forward: out = activation(convolution + bias + residual), or the convolution alone. */
 	bool fused, residual;
 	fa_gpu_activation activation;
 } fa_gpu_conv_spec;
@@ -74,7 +82,10 @@ extern fa_status fa_gpu_graph_restore(const fa_gpu_conv_spec *spec, const fa_gpu
 									  const fa_gpu_choice *choice, fa_gpu_graph **graph,
 									  size_t *workspace, fa_error *error);
 extern const fa_gpu_conv_spec *fa_gpu_graph_spec(const fa_gpu_graph *graph);
-/* Device addresses, aligned to 16 bytes; residual may be NULL if spec has none. */
+/*
+ * Device addresses, aligned to 16 bytes; residual may be NULL if spec has none. Backwards, `in`
+ * or `filter` is what is written, and `out` the gradient that it is made of.
+ */
 extern fa_status fa_gpu_graph_bind(fa_gpu_graph *graph, const void *in, const void *filter,
 								   const void *bias, const void *residual, void *out,
 								   void *workspace, fa_error *error);

@@ -4,6 +4,7 @@
  *		one symbol by which the library is entered (src/nn/cuda.h loads it).
  */
 #include "program.h"
+#include "trainer.h"
 
 #include <stdlib.h>
 
@@ -157,6 +158,13 @@ static const fa_engine_interface cuda_engine = {
 	.pack = fa_cuda_pack,
 	.load_packed = fa_cuda_load_packed,
 	.run = fa_cuda_run,
+	.trainer_open = fa_cuda_trainer_open,
+	.trainer_close = fa_cuda_trainer_close,
+	.forward = fa_cuda_forward,
+	.backward = fa_cuda_backward,
+	.update = fa_cuda_update,
+	.read_state = fa_cuda_read_state,
+	.write_state = fa_cuda_write_state,
 };
 
 const fa_engine_interface *

@@ -10,7 +10,8 @@ template <typename T>
 __global__ void
 pack_filter(const float *in, T *out, fa_gpu_filter f, size_t count)
 {
-	size_t index = FA_INDEX, padded = (f.in + FA_GPU_CHANNELS - 1) / FA_GPU_CHANNELS * FA_GPU_CHANNELS;
+	size_t index = FA_INDEX,
+		   padded = (f.in + FA_GPU_CHANNELS - 1) / FA_GPU_CHANNELS * FA_GPU_CHANNELS;
 	size_t i = index % padded, p = index / padded % f.area, o = index / padded / f.area;
 	bool real = i < (size_t) f.in && o < (size_t) f.out;
 
@@ -22,7 +23,8 @@ template <typename T>
 __global__ void
 unpack_filter(const T *in, float *out, fa_gpu_filter f, size_t count)
 {
-	size_t index = FA_INDEX, padded = (f.in + FA_GPU_CHANNELS - 1) / FA_GPU_CHANNELS * FA_GPU_CHANNELS;
+	size_t index = FA_INDEX,
+		   padded = (f.in + FA_GPU_CHANNELS - 1) / FA_GPU_CHANNELS * FA_GPU_CHANNELS;
 	size_t p = index % f.area, i = index / f.area % f.in, o = index / f.area / f.in;
 
 	if (index < count)

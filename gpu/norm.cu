@@ -95,8 +95,8 @@ load_row(const fa_gpu_norm &n, const T *x, const T *dy, size_t at, int channel, 
 
 		normal[i] = (normal[i] - fa_to_float(n.saved[c])) * fa_to_float(n.saved[n.channels + c]);
 		gradient[i] =
-			passed(gradient[i],
-				   normal[i] * fa_to_float(n.weight[c]) + fa_to_float(n.bias[c]), n.activation);
+			passed(gradient[i], normal[i] * fa_to_float(n.weight[c]) + fa_to_float(n.bias[c]),
+				   n.activation);
 	}
 }
 
@@ -163,9 +163,9 @@ backward_data(fa_gpu_norm n, const T *x, const T *dy, T *dx, const float *means)
 	{
 		int c = channel + i;
 
-		gradient[i] = fa_to_float(n.saved[2 * n.channels + c]) *
-					  (gradient[i] - fa_to_float(means[c]) -
-					   normal[i] * fa_to_float(means[n.channels + c]));
+		gradient[i] =
+			fa_to_float(n.saved[2 * n.channels + c]) *
+			(gradient[i] - fa_to_float(means[c]) - normal[i] * fa_to_float(means[n.channels + c]));
 	}
 	fa_store(dx + at, gradient);
 }

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define FORMAT "faceattr plans 1"
-#define SPEC_NUMBERS 16
+#define SPEC_NUMBERS 17
 #define MAX_ENTRIES 100000
 #define MAX_LENGTH (64 << 20) /* of a file that is read */
 
@@ -48,10 +48,10 @@ struct fa_gpu_plan_cache
 static void
 spec_numbers(const fa_gpu_conv_spec *s, int64_t numbers[SPEC_NUMBERS])
 {
-	const int64_t all[SPEC_NUMBERS] = {s->n,      s->in_h,    s->in_w,     s->in_c,
-									   s->out_h,  s->out_w,   s->out_c,    s->kernel,
-									   s->stride, s->pad_top, s->pad_left, s->type,
-									   s->tf32,   s->fused,   s->residual, s->activation};
+	const int64_t all[SPEC_NUMBERS] = {
+		s->n,     s->in_h,   s->in_w,     s->in_c,       s->out_h,    s->out_w,
+		s->out_c, s->kernel, s->stride,   s->pad_top,    s->pad_left, s->type,
+		s->tf32,  s->fused,  s->residual, s->activation, s->direction};
 
 	memcpy(numbers, all, sizeof(all));
 }

@@ -124,10 +124,10 @@ fa_gpu_dropout(const void *in, void *out, size_t pixels, int channels, float rat
 {
 	int padded = fa_gpu_padded(channels);
 
-	FA_BY_TYPE(type, FA_LAUNCH(dropout<T>, fa_blocks(pixels * padded), FA_THREADS, stream,
-							   (const T *) in, (T *) out, pixels, channels, padded,
-							   (uint32_t) (rate * 4294967295.0), 1.0f / (1.0f - rate), key,
-							   operation));
+	FA_BY_TYPE(type,
+			   FA_LAUNCH(dropout<T>, fa_blocks(pixels * padded), FA_THREADS, stream, (const T *) in,
+						 (T *) out, pixels, channels, padded, (uint32_t) (rate * 4294967295.0),
+						 1.0f / (1.0f - rate), key, operation));
 	return FA_LAUNCHED(error);
 }
 

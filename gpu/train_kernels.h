@@ -58,7 +58,7 @@ extern "C"
 		float momentum, epsilon;
 		const float *weight, *bias;
 		float *running_mean, *running_var;
-		float *saved; /* 4 vectors: mean, 1 / deviation, gain, shift; of the last forward pass */
+		float *saved;    /* 4 vectors: mean, 1 / deviation, gain, shift; of the last forward pass */
 		float *partials; /* 2 * fa_gpu_sum_blocks() * channels */
 		fa_gpu_activation activation; /* that has joined it: none, ReLU, ReLU6 */
 	} fa_gpu_norm;
@@ -75,18 +75,21 @@ extern "C"
 										  int real, fa_gpu_type type, cudaStream_t stream,
 										  fa_error *error);
 
-	/* --- Depthwise (depthwise_backward.cu) ------------------------------------------------------ */
+	/* --- Depthwise (depthwise_backward.cu) ------------------------------------------------------
+	 */
 
 	extern fa_status fa_gpu_depthwise_backward_data(const void *dy, const float *filter, void *dx,
 													const fa_gpu_window *window, fa_gpu_type type,
 													cudaStream_t stream, fa_error *error);
-	/* partials[block][tap][channel], blocks = fa_gpu_sum_blocks(output pixels, kernel^2 * channels) */
+	/* partials[block][tap][channel], blocks = fa_gpu_sum_blocks(output pixels, kernel^2 * channels)
+	 */
 	extern fa_status fa_gpu_depthwise_backward_filter(const void *x, const void *dy,
 													  float *partials, const fa_gpu_window *window,
 													  fa_gpu_type type, cudaStream_t stream,
 													  fa_error *error);
 
-	/* --- Convolution, where cuDNN has no plan (convolution_backward.cu) -------------------------- */
+	/* --- Convolution, where cuDNN has no plan (convolution_backward.cu) --------------------------
+	 */
 
 	/* As fa_gpu_convolution: window.channels of dy, in_channels of dx. */
 	extern fa_status fa_gpu_convolution_backward_data(const void *dy, const void *filter, void *dx,
@@ -98,7 +101,8 @@ extern "C"
 														int in_channels, fa_gpu_type type,
 														cudaStream_t stream, fa_error *error);
 
-	/* --- The rest (pointwise_backward.cu, pooling_backward.cu) -------------------------------------- */
+	/* --- The rest (pointwise_backward.cu, pooling_backward.cu)
+	 * -------------------------------------- */
 
 	/* From the activation's result; dx may be dy. */
 	extern fa_status fa_gpu_activation_backward(const void *y, const void *dy, void *dx,
@@ -132,14 +136,15 @@ extern "C"
 											  int width, int channels, fa_gpu_type type,
 											  cudaStream_t stream, fa_error *error);
 
-	/* --- The optimiser (optimizer.cu) --------------------------------------------------------------- */
+	/* --- The optimiser (optimizer.cu)
+	 * --------------------------------------------------------------- */
 
 	/* Of every FA_GPU_GROUP values of a block: to what parameter's rules they are subject. */
 #define FA_GPU_GROUP 16
 	typedef struct fa_gpu_rule
 	{
-		float rate;  /* factor of the learning rate; 0: these do not learn */
-		float decay; /* factor of the weight decay: 0 or 1 */
+		float rate;   /* factor of the learning rate; 0: these do not learn */
+		float decay;  /* factor of the weight decay: 0 or 1 */
 		float follow; /* factor of the moving average: 0 where it stays */
 	} fa_gpu_rule;
 
@@ -149,7 +154,7 @@ extern "C"
 		float learning_rate, beta1, beta2, epsilon, weight_decay;
 		float correction1, correction2; /* 1 - beta ^ step */
 		float scale;                    /* of gradients: clipping, and the loss's scale undone */
-		float ema; /* 1 - decay of the moving average; 0: none */
+		float ema;                      /* 1 - decay of the moving average; 0: none */
 	} fa_gpu_step_size;
 
 #define FA_GPU_SQUARES 65536 /* values of which one sum of squares is made */
@@ -159,9 +164,9 @@ extern "C"
 									float *partials, double *sums, cudaStream_t stream,
 									fa_error *error);
 	extern fa_status fa_gpu_optimize(const fa_gpu_step_size *step, const fa_gpu_rule *rules,
-									 float *weights, float *average, float *moment1,
-									 float *moment2, const float *gradients, size_t count,
-									 cudaStream_t stream, fa_error *error);
+									 float *weights, float *average, float *moment1, float *moment2,
+									 const float *gradients, size_t count, cudaStream_t stream,
+									 fa_error *error);
 
 #ifdef __cplusplus
 }

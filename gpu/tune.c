@@ -56,7 +56,8 @@ bind_zeros(const fa_gpu_tuner *t, fa_gpu_graph *graph, size_t workspace, fa_gpu_
 
 	FA_TRY(fa_gpu_take(t->memory, inputs + out + workspace, "to try a plan out", block, error));
 	at = block->address;
-	FA_TRY(fa_gpu_status(cudaMemsetAsync(at, 0, inputs, t->stream), "to write zeros", error));
+	/* `out`, too: backwards it is what is read */
+	FA_TRY(fa_gpu_status(cudaMemsetAsync(at, 0, inputs + out, t->stream), "to write zeros", error));
 	return fa_gpu_graph_bind(graph, at, at + in, at + in + filter, at + in + filter + bias,
 							 at + inputs, at + inputs + out, error);
 }
