@@ -68,6 +68,8 @@ cuda_close(fa_engine *engine)
 	event_free(engine->taken);
 	stream_free(engine->stream);
 	stream_free(engine->copies);
+	fa_gpu_give(&engine->memory, &engine->photos);
+	fa_gpu_give(&engine->memory, &engine->found);
 	fa_gpu_plan_cache_close(engine->plans);
 	free(engine);
 }
@@ -157,6 +159,8 @@ static const fa_engine_interface cuda_engine = {
 	.pack = fa_cuda_pack,
 	.load_packed = fa_cuda_load_packed,
 	.run = fa_cuda_run,
+	.run_warped = fa_cuda_run_warped,
+	.detect = fa_cuda_detect,
 };
 
 const fa_engine_interface *
