@@ -28,6 +28,7 @@ struct fa_engine
 	fa_gpu_target target; /* cuDNN's handle, on the stream */
 	bool has_bf16;        /* and tf32 */
 	fa_gpu_memory memory;
+	fa_gpu_block photos, found; /* of photos.c */
 	fa_gpu_plan_cache *plans;
 	fa_model *models; /* all that are loaded */
 	uint64_t clock;   /* of programs' uses */
@@ -46,6 +47,13 @@ extern fa_status fa_cuda_load_packed(fa_engine *engine, const fa_net *net, fa_pr
 									 fa_error *error);
 extern fa_status fa_cuda_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 							 const fa_interrupt *interrupt, fa_error *error);
+
+extern fa_status fa_cuda_run_warped(fa_model *model, const fa_warped *crops, int count, int height,
+									int width, float *const *outputs, const fa_interrupt *interrupt,
+									fa_error *error);
+extern fa_status fa_cuda_detect(fa_model *model, const fa_image *photo,
+								const fa_detect_request *request, fa_detection **detections,
+								int *count, const fa_interrupt *interrupt, fa_error *error);
 
 /* The library's one symbol: NULL for a caller that was built with another engine.h. */
 __attribute__((visibility("default"))) extern const fa_engine_interface *

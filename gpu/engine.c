@@ -69,6 +69,8 @@ cuda_close(fa_engine *engine)
 	event_free(engine->taken);
 	stream_free(engine->stream);
 	stream_free(engine->copies);
+	fa_gpu_give(&engine->memory, &engine->photos);
+	fa_gpu_give(&engine->memory, &engine->found);
 	fa_gpu_plan_cache_close(engine->plans);
 	free(engine);
 }
@@ -165,6 +167,8 @@ static const fa_engine_interface cuda_engine = {
 	.update = fa_cuda_update,
 	.read_state = fa_cuda_read_state,
 	.write_state = fa_cuda_write_state,
+	.run_warped = fa_cuda_run_warped,
+	.detect = fa_cuda_detect,
 };
 
 const fa_engine_interface *

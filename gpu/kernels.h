@@ -8,6 +8,7 @@
 #ifndef FA_GPU_KERNELS_H
 #define FA_GPU_KERNELS_H
 
+#include "../src/nn/detect.h"
 #include "gpu.h"
 
 #ifdef __cplusplus
@@ -28,6 +29,60 @@ extern "C"
 		bool bgr;
 		float mean[3], scale[3];
 	} fa_gpu_input_form;
+
+	/* An image on the device: R G B, `stride` bytes from row to row. */
+	typedef struct fa_gpu_image
+	{
+		const uint8_t *pixels;
+		size_t stride;
+		int width, height;
+	} fa_gpu_image;
+
+	/* A crop as fa_warp makes it: the mean of samples x samples values for every pixel. */
+	typedef struct fa_gpu_crop
+	{
+		fa_gpu_image source;
+		int samples;
+		double a, b, c, d, e, f; /* its fa_affine */
+	} fa_gpu_crop;
+#define FA_GPU_CROPS 32 /* at once */
+
+	/* The pass's canvas, [height, width, 3], R G B */
+	extern fa_status fa_gpu_letterbox(const fa_gpu_image *photo, const fa_detect_pass *pass,
+									  uint8_t *canvas, cudaStream_t stream, fa_error *error);
+	/* [count, height, width, 3], R G B; count at most FA_GPU_CROPS */
+	extern fa_status fa_gpu_warp(const fa_gpu_crop *crops, int count, int height, int width,
+								 uint8_t *pixels, cudaStream_t stream, fa_error *error);
+
+	/* A detection, and its place among all cells of all passes. */
+	typedef struct fa_gpu_candidate
+	{
+		fa_detection detection;
+		int64_t cell;
+	} fa_gpu_candidate;
+
+	/* How many have been found, more than there is room for, say, and how many are kept. */
+	typedef struct fa_gpu_found
+	{
+		int found, kept;
+	} fa_gpu_found;
+#define FA_GPU_CANDIDATES 16384 /* room for them */
+
+	/*
+	 * Adds a level's detections: maps [cells, 1], [cells, 1], [cells, 4] and [cells, 10] in fp32.
+	 * first: the number of its first cell.
+	 */
+	extern fa_status fa_gpu_detect(const fa_detect_pass *pass, int stride,
+								   const float *const maps[4], float min_score, int64_t first,
+								   fa_gpu_candidate *candidates, fa_gpu_found *found,
+								   cudaStream_t stream, fa_error *error);
+	/* The best FA_DETECT_CANDIDATES of them, best first. */
+	extern fa_status fa_gpu_sort(const fa_gpu_candidate *candidates, const fa_gpu_found *found,
+								 fa_detection *sorted, cudaStream_t stream, fa_error *error);
+	/* Those that no better one suppresses, best first. dropped: a byte for each, zero. */
+	extern fa_status fa_gpu_suppress(const fa_detection *sorted, uint8_t *dropped,
+									 fa_detection *kept, fa_gpu_found *found, cudaStream_t stream,
+									 fa_error *error);
 
 	/* [pixels, 3] R G B -> [pixels, 8], padded with zeros */
 	extern fa_status fa_gpu_input(const uint8_t *rgb, void *out, size_t pixels,

@@ -49,6 +49,16 @@ fa_gpu_output_values(const fa_model *model, const fa_gpu_program *p, int output)
 	return pixels_of(p, op) * p->shapes[op].channels;
 }
 
+const float *
+fa_gpu_output_of(const fa_model *model, const fa_gpu_program *p, int output)
+{
+	size_t before = 0;
+
+	for (int i = 0; i < output; i++)
+		before += fa_gpu_output_values(model, p, i);
+	return (const float *) (p->arena.address + p->outputs) + before;
+}
+
 /* Sums that could overflow are refused long before: 2^31 values in any tensor. */
 static fa_status
 check_sizes(const fa_net *net, const fa_shape *shapes, int count, fa_error *error)
@@ -281,8 +291,6 @@ static fa_status
 start(const fa_model *model, const fa_gpu_program *p, const fa_interrupt *interrupt,
 	  fa_error *error)
 {
-	size_t place = p->outputs;
-
 	for (int i = 1; i < model->plan.step_count; i++)
 	{
 		FA_TRY(fa_check_interrupt(interrupt, error));
@@ -292,10 +300,9 @@ start(const fa_model *model, const fa_gpu_program *p, const fa_interrupt *interr
 	{
 		int op = model->net.outputs[i].op;
 
-		FA_TRY(fa_gpu_output(tensor_of(model, p, op), (void *) (p->arena.address + place),
+		FA_TRY(fa_gpu_output(tensor_of(model, p, op), (float *) fa_gpu_output_of(model, p, i),
 							 pixels_of(p, op), p->shapes[op].channels, model->type,
 							 model->engine->stream, error));
-		place += fa_gpu_output_values(model, p, i) * sizeof(float);
 	}
 	return FA_OK;
 }

@@ -59,6 +59,9 @@ extern void fa_gpu_program_free(fa_model *model, fa_gpu_program *program);
 /* Floats of an output, for a whole batch. */
 extern size_t fa_gpu_output_values(const fa_model *model, const fa_gpu_program *program,
 								   int output);
+/* Where it lies in the arena: fp32, [count, height, width, channels]. */
+extern const float *fa_gpu_output_of(const fa_model *model, const fa_gpu_program *program,
+									 int output);
 /* The step that reads the pixels, onto the engine's stream. */
 extern fa_status fa_gpu_program_input(const fa_model *model, const fa_gpu_program *program,
 									  fa_error *error);

@@ -9,9 +9,17 @@
  * are in its slot when its `done` comes, for which the host waits one part later. When
  * fa_cuda_run returns nothing is at work.
  */
-#include "program.h"
+#include "photos.h"
 
 #include <string.h>
+
+/* What is run: pixels, or crops of pictures. */
+typedef struct feed
+{
+	int count, height, width;
+	const uint8_t *pixels;
+	const fa_warped *crops; /* if there are no pixels */
+} feed;
 
 /* Of a batch, at work. */
 typedef struct part
@@ -66,6 +74,18 @@ upload(fa_engine *engine, const fa_gpu_program *p, fa_gpu_slot *slot, const uint
 						 "to wait for pixels", error);
 }
 
+/* A part's pixels, from where they are into the arena. */
+static fa_status
+feed_part(fa_engine *engine, const fa_gpu_program *p, fa_gpu_slot *slot, const feed *from,
+		  const part *work, fa_error *error)
+{
+	size_t image = (size_t) p->height * p->width * 3;
+
+	if (from->pixels == NULL)
+		return fa_gpu_warp_part(engine, p, from->crops + work->first, work->count, error);
+	return upload(engine, p, slot, from->pixels + work->first * image, work->count * image, error);
+}
+
 /* From the pixels in the arena to the outputs in the slot. */
 static fa_status
 start_part(fa_model *model, fa_gpu_program *p, fa_gpu_slot *slot, const fa_interrupt *interrupt,
@@ -115,19 +135,22 @@ slot_of(int number)
 }
 
 static fa_status
-run_parts(fa_model *model, const fa_batch *batch, float *const *outputs,
-		  const fa_interrupt *interrupt, fa_error *error)
+run_parts(fa_model *model, const feed *from, float *const *outputs, const fa_interrupt *interrupt,
+		  fa_error *error)
 {
 	fa_engine *engine = model->engine;
-	size_t image = (size_t) batch->height * batch->width * 3;
 	part before = {NULL, 0, 0};
 	int number = 0;
 
-	for (int done = 0; done < batch->count; done += before.count, number++)
+	if (from->pixels == NULL)
+		FA_TRY(fa_gpu_reserve_photos(engine, from->crops, from->count,
+									 fa_gpu_batch_class(from->count, from->height, from->width),
+									 error));
+	for (int done = 0; done < from->count; done += before.count, number++)
 	{
-		int rest = batch->count - done;
-		int class = fa_gpu_batch_class(rest, batch->height, batch->width);
-		fa_gpu_program *p = fa_gpu_find_program(model, class, batch->height, batch->width);
+		int rest = from->count - done;
+		int class = fa_gpu_batch_class(rest, from->height, from->width);
+		fa_gpu_program *p = fa_gpu_find_program(model, class, from->height, from->width);
 		fa_gpu_slot *slot = &engine->slots[slot_of(number)];
 		part work = {NULL, done, rest < class ? rest : class};
 
@@ -135,12 +158,12 @@ run_parts(fa_model *model, const fa_batch *batch, float *const *outputs,
 		{
 			FA_TRY(
 				finish_part(model, &before, &engine->slots[slot_of(number + 1)], outputs, error));
-			FA_TRY(fa_gpu_add_program(model, class, batch->height, batch->width, interrupt, &p,
-									  error));
+			FA_TRY(
+				fa_gpu_add_program(model, class, from->height, from->width, interrupt, &p, error));
 		}
 		if (number == 0)
 			FA_TRY(reserve_slots(engine, p, error));
-		FA_TRY(upload(engine, p, slot, batch->pixels + done * image, work.count * image, error));
+		FA_TRY(feed_part(engine, p, slot, from, &work, error));
 		FA_TRY(start_part(model, p, slot, interrupt, error));
 		work.program = p;
 		FA_TRY(finish_part(model, &before, &engine->slots[slot_of(number + 1)], outputs, error));
@@ -149,20 +172,38 @@ run_parts(fa_model *model, const fa_batch *batch, float *const *outputs,
 	return finish_part(model, &before, &engine->slots[slot_of(number + 1)], outputs, error);
 }
 
-fa_status
-fa_cuda_run(fa_model *model, const fa_batch *batch, float *const *outputs,
-			const fa_interrupt *interrupt, fa_error *error)
+static fa_status
+run_feed(fa_model *model, const feed *from, float *const *outputs, const fa_interrupt *interrupt,
+		 fa_error *error)
 {
 	cudaError_t copied, ended;
 	fa_status status;
 
-	if (batch->count < 1)
+	if (from->count < 1)
 		return fa_fail(error, FA_INVALID, "a batch needs at least one image");
-	status = run_parts(model, batch, outputs, interrupt, error);
+	status = run_parts(model, from, outputs, interrupt, error);
 	/* after a failure too: what has been started must not outlive this call */
 	copied = cudaStreamSynchronize(model->engine->copies);
 	ended = cudaStreamSynchronize(model->engine->stream);
 	FA_TRY(status);
 	FA_TRY(fa_gpu_status(copied, "to take pixels", error));
 	return fa_gpu_status(ended, "to run a network", error);
+}
+
+fa_status
+fa_cuda_run(fa_model *model, const fa_batch *batch, float *const *outputs,
+			const fa_interrupt *interrupt, fa_error *error)
+{
+	feed from = {batch->count, batch->height, batch->width, batch->pixels, NULL};
+
+	return run_feed(model, &from, outputs, interrupt, error);
+}
+
+fa_status
+fa_cuda_run_warped(fa_model *model, const fa_warped *crops, int count, int height, int width,
+				   float *const *outputs, const fa_interrupt *interrupt, fa_error *error)
+{
+	feed from = {count, height, width, NULL, crops};
+
+	return run_feed(model, &from, outputs, interrupt, error);
 }

@@ -17,15 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEVELS 3
-#define USUAL_SIZE 640      /* that weights are packed for */
-#define MAX_CANDIDATES 4000 /* enter suppression; a full stadium has fewer faces */
-#define NMS_OVERLAP 0.45    /* as YuNet's authors evaluate */
-#define NMS_INSIDE 0.85
-#define LARGE_SCALE 0.4    /* side of the second pass's canvas, of the first's */
-#define LARGE_CONTENT 0.8  /* of the canvas is photo, the rest border */
-#define LARGE_FROM 240     /* pixels of the first canvas: larger faces suit the second pass */
-#define LARGE_SMALLEST 100 /* and below this it has no say */
+#define LEVELS FA_DETECT_LEVELS
+#define USUAL_SIZE 640    /* that weights are packed for */
+#define LARGE_SCALE 0.4   /* side of the second pass's canvas, of the first's */
+#define LARGE_CONTENT 0.8 /* of the canvas is photo, the rest border */
 
 struct fa_detector
 {
@@ -35,15 +30,6 @@ struct fa_detector
 	float *values;
 	size_t value_count;
 };
-
-/* Where the photo lies on a canvas that the network sees. */
-typedef struct placement
-{
-	int canvas_width, canvas_height; /* multiples of 32 */
-	int x, y, width, height;         /* of the photo on it */
-	bool large;
-	double scale; /* pixels here of one pixel of the first canvas */
-} placement;
 
 void
 fa_detector_close(fa_detector *detector)
@@ -161,27 +147,31 @@ at_least_1(double value)
 }
 
 /* A photo smaller than detect_size is not enlarged: there is nothing to gain. */
-static placement
+static fa_detect_pass
 place_first(const fa_photo *photo, int detect_size)
 {
 	int side = longer_side(photo->width, photo->height);
 	double scale = side > detect_size ? (double) detect_size / side : 1.0;
-	placement p = {.width = at_least_1(photo->width * scale),
-				   .height = at_least_1(photo->height * scale)};
+	fa_detect_pass p = {.width = at_least_1(photo->width * scale),
+						.height = at_least_1(photo->height * scale)};
 
 	p.canvas_width = round_up_32(p.width);
 	p.canvas_height = round_up_32(p.height);
 	p.scale = 1;
+	p.photo_x = (double) photo->width / p.width;
+	p.photo_y = (double) photo->height / p.height;
 	return p;
 }
 
-static placement
-place_large(const placement *first)
+static fa_detect_pass
+place_large(const fa_photo *photo, const fa_detect_pass *first)
 {
 	int w = (int) (first->canvas_width * LARGE_SCALE) / 32 * 32;
 	int h = (int) (first->canvas_height * LARGE_SCALE) / 32 * 32;
-	placement p = {
-		.canvas_width = w < 64 ? 64 : w, .canvas_height = h < 64 ? 64 : h, .large = true};
+	fa_detect_pass p = {.canvas_width = w < 64 ? 64 : w,
+						.canvas_height = h < 64 ? 64 : h,
+						.fill = 255,
+						.large = true};
 	double scale = fmin(p.canvas_width * LARGE_CONTENT / first->width,
 						p.canvas_height * LARGE_CONTENT / first->height);
 
@@ -190,26 +180,22 @@ place_large(const placement *first)
 	p.x = (p.canvas_width - p.width) / 2;
 	p.y = (p.canvas_height - p.height) / 2;
 	p.scale = scale;
+	p.photo_x = (double) photo->width / p.width;
+	p.photo_y = (double) photo->height / p.height;
 	return p;
 }
 
 static fa_status
-draw_canvas(const fa_view *view, const placement *p, fa_image *canvas, fa_error *error)
+draw_canvas(const fa_view *view, const fa_detect_pass *p, fa_image *canvas, fa_error *error)
 {
 	fa_image inner;
 
 	FA_TRY(fa_image_alloc(canvas, p->canvas_width, p->canvas_height, error));
-	if (p->large)
-		memset(canvas->pixels, 255, canvas->stride * (size_t) canvas->height);
+	memset(canvas->pixels, p->fill, canvas->stride * (size_t) canvas->height);
 	inner = *canvas;
 	inner.pixels += p->y * canvas->stride + 3 * (size_t) p->x;
-	inner.width -= p->x;
-	inner.height -= p->y;
-	if (p->large)
-	{
-		inner.width = p->width;
-		inner.height = p->height;
-	}
+	inner.width = p->width;
+	inner.height = p->height;
 	if (fa_letterbox(&view->image, p->width, p->height, &inner, 0, error) != FA_OK)
 	{
 		fa_image_free(canvas);
@@ -235,61 +221,28 @@ append(fa_detection **detections, int *count, const fa_detection *added, fa_erro
 	return FA_OK;
 }
 
-/* Which pass should report a face of a size, in pixels of the first canvas. */
-static float
-preference(const placement *p, float score, double size)
-{
-	return score + (p->large == (size > LARGE_FROM) ? 1.0f : 0.0f);
-}
-
-/*
- * One level's maps: per cell a score sqrt(cls * obj), a box (centre offset and log
- * size in strides, from the cell's corner) and five points (offsets in strides).
- */
+/* One level's maps. */
 static fa_status
-read_level(const placement *p, const fa_photo *photo, int stride, const float *cls,
-		   const float *obj, const float *box, const float *points, float min_score,
-		   fa_detection **detections, int *count, fa_error *error)
+read_level(const fa_detect_pass *p, int stride, const float *cls, const float *obj,
+		   const float *boxes, const float *points, float min_score, fa_detection **detections,
+		   int *count, fa_error *error)
 {
-	int columns = p->canvas_width / stride, rows = p->canvas_height / stride;
-	double sx = (double) photo->width / p->width, sy = (double) photo->height / p->height;
+	int cells = (p->canvas_width / stride) * (p->canvas_height / stride);
 
-	for (int i = 0; i < rows * columns; i++)
+	for (int i = 0; i < cells; i++)
 	{
-		const float *b = box + 4 * (size_t) i, *landmarks = points + 10 * (size_t) i;
-		float product = cls[i] * obj[i];
-		int x = i % columns, y = i / columns;
-		double cx, cy, w, h, size;
 		fa_detection d;
 
-		if (!(product >= min_score * min_score))
-			continue;
-		cx = (x + (double) b[0]) * stride;
-		cy = (y + (double) b[1]) * stride;
-		w = exp(fmin(b[2], 8)) * stride;
-		h = exp(fmin(b[3], 8)) * stride;
-		size = sqrt(w * h) / p->scale;
-		if (!isfinite(cx) || !isfinite(cy) || !isfinite(size) ||
-			(p->large && size < LARGE_SMALLEST))
-			continue;
-		d.score = sqrtf(product);
-		d.preference = preference(p, d.score, size);
-		d.box = (fa_rect){(cx - w / 2 - p->x) * sx, (cy - h / 2 - p->y) * sy,
-						  (cx + w / 2 - p->x) * sx, (cy + h / 2 - p->y) * sy};
-		for (size_t k = 0; k < 5; k++)
-		{
-			d.landmarks[k][0] = ((x + (double) landmarks[2 * k]) * stride - p->x) * sx;
-			d.landmarks[k][1] = ((y + (double) landmarks[2 * k + 1]) * stride - p->y) * sy;
-		}
-		FA_TRY(append(detections, count, &d, error));
+		if (fa_detect_cell(p, stride, i, cls[i], obj[i], boxes + 4 * (size_t) i,
+						   points + 10 * (size_t) i, min_score, &d))
+			FA_TRY(append(detections, count, &d, error));
 	}
 	return FA_OK;
 }
 
 static fa_status
-run_pass(fa_detector *d, const fa_photo *photo, const fa_view *view, const placement *p,
-		 float min_score, fa_detection **detections, int *count, const fa_interrupt *interrupt,
-		 fa_error *error)
+run_pass(fa_detector *d, const fa_view *view, const fa_detect_pass *p, float min_score,
+		 fa_detection **detections, int *count, const fa_interrupt *interrupt, fa_error *error)
 {
 	static const int channels[4] = {1, 1, 4, 10};
 	size_t cells = (size_t) p->canvas_width * p->canvas_height / 64;
@@ -320,10 +273,38 @@ run_pass(fa_detector *d, const fa_photo *photo, const fa_view *view, const place
 	status = d->interface->run(d->model, &batch, outputs, interrupt, error);
 	fa_image_free(&canvas);
 	for (int level = 0; level < LEVELS && status == FA_OK; level++)
-		status = read_level(p, photo, 8 << level, outputs[d->outputs[level][0]],
+		status = read_level(p, 8 << level, outputs[d->outputs[level][0]],
 							outputs[d->outputs[level][1]], outputs[d->outputs[level][2]],
 							outputs[d->outputs[level][3]], min_score, detections, count, error);
 	return status;
+}
+
+/* One pass after the other here. */
+static fa_status
+run_passes(fa_detector *d, const fa_view *view, const fa_detect_pass *passes, int pass_count,
+		   float min_score, fa_detection **detections, int *count, const fa_interrupt *interrupt,
+		   fa_error *error)
+{
+	for (int i = 0; i < pass_count; i++)
+		FA_TRY(run_pass(d, view, &passes[i], min_score, detections, count, interrupt, error));
+	*count = fa_non_max_suppression(*detections, *count, FA_DETECT_CANDIDATES, FA_DETECT_OVERLAP,
+									FA_DETECT_INSIDE);
+	return FA_OK;
+}
+
+/* All of them on the engine's device; *count is -1 where they are too many for it. */
+static fa_status
+detect_on_device(fa_detector *d, const fa_view *view, const fa_detect_pass *passes, int pass_count,
+				 float min_score, fa_detection **detections, int *count,
+				 const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_detect_request request = {.passes = passes,
+								 .pass_count = pass_count,
+								 .outputs = (const int(*)[4]) d->outputs,
+								 .min_score = min_score};
+
+	return d->interface->detect(d->model, &view->image, &request, detections, count, interrupt,
+								error);
 }
 
 fa_status
@@ -331,23 +312,29 @@ fa_detector_run(fa_detector *detector, const fa_photo *photo, const fa_view *vie
 				float min_score, bool large_pass, fa_detection **detections, int *count,
 				const fa_interrupt *interrupt, fa_error *error)
 {
-	placement first = place_first(photo, detect_size), large = place_large(&first);
-	fa_status status;
+	fa_detect_pass passes[2];
+	int pass_count = 1;
+	fa_status status = FA_OK;
 
 	*detections = NULL;
-	*count = 0;
-	status =
-		run_pass(detector, photo, view, &first, min_score, detections, count, interrupt, error);
-	if (status == FA_OK && large_pass && longer_side(first.width, first.height) > LARGE_FROM)
-		status =
-			run_pass(detector, photo, view, &large, min_score, detections, count, interrupt, error);
+	*count = -1;
+	passes[0] = place_first(photo, detect_size);
+	if (large_pass && longer_side(passes[0].width, passes[0].height) > FA_DETECT_LARGE)
+		passes[pass_count++] = place_large(photo, &passes[0]);
+	if (detector->interface->detect != NULL)
+		status = detect_on_device(detector, view, passes, pass_count, min_score, detections, count,
+								  interrupt, error);
+	if (status == FA_OK && *count < 0)
+	{
+		*count = 0;
+		status = run_passes(detector, view, passes, pass_count, min_score, detections, count,
+							interrupt, error);
+	}
 	if (status != FA_OK)
 	{
 		free(*detections);
 		*detections = NULL;
 		*count = 0;
-		return status;
 	}
-	*count = fa_non_max_suppression(*detections, *count, MAX_CANDIDATES, NMS_OVERLAP, NMS_INSIDE);
-	return FA_OK;
+	return status;
 }

@@ -5,15 +5,7 @@
 #ifndef FA_NMS_H
 #define FA_NMS_H
 
-#include "../vision/image.h"
-
-typedef struct fa_detection
-{
-	fa_rect box; /* photo pixels */
-	double landmarks[5][2];
-	float score;
-	float preference; /* what suppression goes by: score, and which pass suits the size */
-} fa_detection;
+#include "../nn/detect.h"
 
 extern double fa_area(const fa_rect *rect);
 /* Intersection over union, 0 ... 1. */

@@ -14,6 +14,8 @@
 #ifndef FA_ENGINE_H
 #define FA_ENGINE_H
 
+#include "../vision/warp.h"
+#include "detect.h"
 #include "net.h"
 #include "weights.h"
 
@@ -45,6 +47,22 @@ typedef struct fa_batch
 	int count, height, width;
 	const uint8_t *pixels; /* count * height * width * 3 */
 } fa_batch;
+
+/* A crop that shows source at map(p) in its point p, as fa_warp makes it. */
+typedef struct fa_warped
+{
+	const fa_image *source;
+	fa_affine map;
+} fa_warped;
+
+/* What a detector looks for, in passes over one photo. */
+typedef struct fa_detect_request
+{
+	const fa_detect_pass *passes;
+	int pass_count;
+	const int (*outputs)[4]; /* of the network, per level: cls, obj, bbox, kps */
+	float min_score;
+} fa_detect_request;
 
 typedef enum fa_batch_norm_mode
 {
@@ -129,6 +147,19 @@ typedef struct fa_engine_interface
 	 */
 	fa_status (*run)(fa_model *model, const fa_batch *batch, float *const *outputs,
 					 const fa_interrupt *interrupt, fa_error *error);
+
+	/* On crops that the device itself cuts out, within a level of fa_warp's (optional). */
+	fa_status (*run_warped)(fa_model *model, const fa_warped *crops, int count, int height,
+							int width, float *const *outputs, const fa_interrupt *interrupt,
+							fa_error *error);
+	/*
+	 * YuNet's passes over a photo and suppression, all on the device (optional): *detections is
+	 * malloc'ed, best first, the caller's. *count -1: there are more than it has room for, and
+	 * run must tell.
+	 */
+	fa_status (*detect)(fa_model *model, const fa_image *photo, const fa_detect_request *request,
+						fa_detection **detections, int *count, const fa_interrupt *interrupt,
+						fa_error *error);
 
 	/* Training: all of these or none (optional). */
 	fa_status (*trainer_open)(fa_engine *engine, const fa_net *net, const fa_weights *weights,

@@ -170,12 +170,10 @@ warp_row(const fa_image *source, uint8_t *row, int width, int n, int64_t x, int6
 }
 
 fa_status
-fa_warp(const fa_image *source, fa_affine map, fa_image *destination, fa_error *error)
+fa_warp_samples(fa_affine map, int width, int height, int *samples, fa_error *error)
 {
-	double width = destination->width, height = destination->height;
 	/* how long the larger side of an output pixel is in the source */
 	double scale = fmax(hypot(map.a, map.d), hypot(map.b, map.e));
-	int n = 1;
 
 	for (int corner = 0; corner < 4; corner++)
 	{
@@ -186,9 +184,18 @@ fa_warp(const fa_image *source, fa_affine map, fa_image *destination, fa_error *
 			return fa_fail(error, FA_INVALID, "an image cannot be warped that far");
 	}
 	/* samples no further apart than the source's pixels; the slack is rounding's */
+	*samples = 1;
 	if (scale > 1 + 1e-6)
-		n = scale < MAX_SAMPLES ? (int) ceil(scale - 1e-6) : MAX_SAMPLES;
+		*samples = scale < MAX_SAMPLES ? (int) ceil(scale - 1e-6) : MAX_SAMPLES;
+	return FA_OK;
+}
 
+fa_status
+fa_warp(const fa_image *source, fa_affine map, fa_image *destination, fa_error *error)
+{
+	int n;
+
+	FA_TRY(fa_warp_samples(map, destination->width, destination->height, &n, error));
 	for (int row = 0; row < destination->height; row++)
 	{
 		double x, y;

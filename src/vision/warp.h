@@ -42,5 +42,11 @@ extern fa_status fa_letterbox(const fa_image *source, int width, int height, fa_
  */
 extern fa_status fa_warp(const fa_image *source, fa_affine map, fa_image *destination,
 						 fa_error *error);
+/*
+ * What fa_warp makes a pixel of width x height of: the mean of *samples x *samples bilinear
+ * values. FA_INVALID where the map leads too far.
+ */
+extern fa_status fa_warp_samples(fa_affine map, int width, int height, int *samples,
+								 fa_error *error);
 
 #endif

@@ -11,6 +11,7 @@
 #include "emulation.h"
 
 #include <algorithm>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -45,6 +46,7 @@ struct tensor
 struct operation
 {
 	bool convolves;
+	int direction;      /* of a convolution: forward, data, filter */
 	tensor x, other, y; /* other: the filter, or what is added; its count 0: nothing */
 	int64_t begin[2], end[2], stride[2];
 	cudnnPointwiseMode_t mode;
@@ -295,15 +297,49 @@ tensor_of(const descriptor *owner, cudnnBackendAttributeName_t name)
 	return t;
 }
 
-static operation
-convolution_of(const descriptor *d)
+/* The names of a convolution's parts, by its type of descriptor. */
+struct convolution_names
 {
-	const descriptor *c = part(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
-							   CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+	cudnnBackendDescriptorType_t type;
+	cudnnBackendAttributeName_t description, x, w, y, alpha, beta;
+};
+
+static const convolution_names convolutions[] = {
+	{CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+	{CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+	{CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+	 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA}};
+
+/* NULL: it is none. */
+static const convolution_names *
+names_of(cudnnBackendDescriptorType_t type)
+{
+	for (const convolution_names &names : convolutions)
+		if (names.type == type)
+			return &names;
+	return nullptr;
+}
+
+static operation
+convolution_of(const descriptor *d, const convolution_names *names)
+{
+	const descriptor *c = part(d, names->description, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
 	auto begin = values<int64_t>(c, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64);
 	auto end = values<int64_t>(c, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64);
 	auto stride = values<int64_t>(c, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64);
 	auto dilation = values<int64_t>(c, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64);
+	tensor x = tensor_of(d, names->x), w = tensor_of(d, names->w), y = tensor_of(d, names->y);
 	operation o = {};
 
 	if (values<int>(c, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE).at(0) !=
@@ -311,17 +347,10 @@ convolution_of(const descriptor *d)
 		values<int>(c, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE).at(0) !=
 			CUDNN_DATA_FLOAT ||
 		values<int64_t>(c, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64).at(0) != 2 ||
-		values<double>(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_TYPE_DOUBLE)
-				.at(0) != 1 ||
-		values<double>(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_TYPE_DOUBLE).at(0) !=
-			0)
+		values<double>(d, names->alpha, CUDNN_TYPE_DOUBLE).at(0) != 1 ||
+		values<double>(d, names->beta, CUDNN_TYPE_DOUBLE).at(0) != 0)
 		emulated_complain("a convolution of a kind that is not emulated");
-	o.convolves = true;
-	o.x = tensor_of(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X);
-	o.other = tensor_of(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W);
-	o.y = tensor_of(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y);
-	if (o.x.size[0] != o.y.size[0] || o.x.size[1] != o.other.size[1] ||
-		o.y.size[1] != o.other.size[0])
+	if (x.size[0] != y.size[0] || x.size[1] != w.size[1] || y.size[1] != w.size[0])
 		emulated_complain("a convolution whose tensors do not go together");
 	for (int i = 0; i < 2; i++)
 	{
@@ -329,11 +358,17 @@ convolution_of(const descriptor *d)
 		o.end[i] = end.at(i);
 		o.stride[i] = stride.at(i);
 		if (dilation.at(i) != 1 ||
-			(o.x.size[2 + i] + o.begin[i] + o.end[i] - o.other.size[2 + i]) / o.stride[i] + 1 !=
-				o.y.size[2 + i])
-			emulated_complain("a convolution of %ld makes no %ld", (long) o.x.size[2 + i],
-							  (long) o.y.size[2 + i]);
+			(x.size[2 + i] + o.begin[i] + o.end[i] - w.size[2 + i]) / o.stride[i] + 1 !=
+				y.size[2 + i])
+			emulated_complain("a convolution of %ld makes no %ld", (long) x.size[2 + i],
+							  (long) y.size[2 + i]);
 	}
+	o.convolves = true;
+	o.direction = (int) (names - convolutions);
+	/* x and other are what is read, y what is written */
+	o.x = names == &convolutions[1] ? y : x;
+	o.other = names == &convolutions[2] ? y : w;
+	o.y = names == &convolutions[1] ? x : names == &convolutions[2] ? w : y;
 	return o;
 }
 
@@ -376,8 +411,9 @@ make_graph(descriptor *d)
 	{
 		const descriptor *o = alive(given);
 
-		if (o->type == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)
-			d->graph->operations.push_back(convolution_of(finalised(given, o->type)));
+		if (names_of(o->type) != nullptr)
+			d->graph->operations.push_back(
+				convolution_of(finalised(given, o->type), names_of(o->type)));
 		else
 			d->graph->operations.push_back(
 				pointwise_of(finalised(given, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)));
@@ -409,7 +445,9 @@ cudnnBackendFinalize(cudnnBackendDescriptor_t given)
 	switch (d->type)
 	{
 		case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
-			convolution_of(d);
+		case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+		case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+			convolution_of(d, names_of(d->type));
 			break;
 		case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
 			pointwise_of(d);
@@ -610,34 +648,53 @@ dot(const float *a, const float *b, int64_t count)
 	return sum;
 }
 
-static void
-convolve(const operation &o, const std::vector<float> &x, const std::vector<float> &w,
-		 std::vector<float> &y)
+/* to += factor * from, as unchecked and for the same reason. */
+__attribute__((no_sanitize("address", "undefined"))) static void
+add(float *to, const float *from, float factor, int64_t count)
 {
-	int64_t in = o.x.size[1], out = o.y.size[1], kh = o.other.size[2], kw = o.other.size[3];
-	size_t at = 0;
+	for (int64_t i = 0; i < count; i++)
+		to[i] += factor * from[i];
+}
 
-	/* plans are tried out on zeros */
-	if (std::all_of(x.begin(), x.end(), [](float value) { return value == 0; }))
-		return;
-	for (int64_t n = 0; n < o.y.size[0]; n++)
-		for (int64_t oy = 0; oy < o.y.size[2]; oy++)
-			for (int64_t ox = 0; ox < o.y.size[3]; ox++)
+/*
+ * Every product of a convolution once: of pixel x, filter tap w and pixel y, of which one is
+ * what is summed up. x, w and y as in the forward convolution.
+ */
+static void
+convolve(const operation &o, const std::vector<float> &first, const std::vector<float> &second,
+		 std::vector<float> &result)
+{
+	const tensor &tx = o.direction == 1 ? o.y : o.x, &ty = o.direction == 0   ? o.y
+														   : o.direction == 1 ? o.x
+																			  : o.other;
+	const tensor &tw = o.direction == 2 ? o.y : o.other;
+	int64_t in = tx.size[1], out = ty.size[1], kh = tw.size[2], kw = tw.size[3];
+
+	std::fill(result.begin(), result.end(), 0.0f);
+	for (int64_t n = 0; n < ty.size[0]; n++)
+		for (int64_t oy = 0; oy < ty.size[2]; oy++)
+			for (int64_t ox = 0; ox < ty.size[3]; ox++)
 				for (int64_t c = 0; c < out; c++)
 				{
-					float sum = 0;
+					int64_t at = ((n * ty.size[2] + oy) * ty.size[3] + ox) * out + c;
 
 					for (int64_t ky = 0; ky < kh; ky++)
 						for (int64_t kx = 0; kx < kw; kx++)
 						{
 							int64_t iy = oy * o.stride[0] - o.begin[0] + ky;
 							int64_t ix = ox * o.stride[1] - o.begin[1] + kx;
+							int64_t x = ((n * tx.size[2] + iy) * tx.size[3] + ix) * in;
+							int64_t w = ((c * kh + ky) * kw + kx) * in;
 
-							if (iy >= 0 && iy < o.x.size[2] && ix >= 0 && ix < o.x.size[3])
-								sum += dot(&x[((n * o.x.size[2] + iy) * o.x.size[3] + ix) * in],
-										   &w[((c * kh + ky) * kw + kx) * in], in);
+							if (iy < 0 || iy >= tx.size[2] || ix < 0 || ix >= tx.size[3])
+								continue;
+							if (o.direction == 0)
+								result[at] += dot(&first[x], &second[w], in);
+							else if (o.direction == 1)
+								add(&result[x], &second[w], first[at], in);
+							else
+								add(&result[w], &first[x], second[at], in);
 						}
-					y[at++] = sum;
 				}
 }
 

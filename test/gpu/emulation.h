@@ -86,6 +86,16 @@ emulated_bind(void (*kernel)(Parameters...), Arguments... arguments)
 	return [=] { kernel(arguments...); };
 }
 
+/* One thread at a time is always atomic. */
+inline int
+atomicAdd(int *to, int added)
+{
+	int before = *to;
+
+	*to += added;
+	return before;
+}
+
 #undef __shared__
 #define __shared__ static
 #define threadIdx emulated_thread

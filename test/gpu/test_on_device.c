@@ -1,11 +1,16 @@
 /*
  * test_on_device.c
- *		Whole pipelines on the emulated device: weights in a block that processes share.
+ *		Whole pipelines on the emulated device: weights in a block that processes share,
+ *		photos that are scaled, cut and searched on the device as the CPU does it.
  */
 #include "device_test.h"
 
+#include "../../gpu/kernels.h"
 #include "../../src/face/face.h"
+#include "../../src/face/nms.h"
+#include "../unit/pictures.h"
 
+#include <cuda_runtime_api.h>
 #include <sys/mman.h>
 
 static int
@@ -183,6 +188,512 @@ test_packed_failures(void **state)
 	fa_net_free(&net);
 }
 
+/* --- Scaling and cutting ------------------------------------------------------------------ */
+
+static fa_image
+noise(int width, int height, uint64_t seed)
+{
+	fa_image image;
+	fa_error error;
+
+	assert_int_equal(fa_image_alloc(&image, width, height, &error), FA_OK);
+	for (size_t i = 0; i < image.stride * (size_t) height; i++)
+		image.pixels[i] = (uint8_t) random_u32(&seed);
+	return image;
+}
+
+/* Bytes on the device, from an image and for a result. */
+typedef struct bench
+{
+	cudaStream_t stream;
+	fa_gpu_image image;
+	uint8_t *result;
+	size_t size;
+} bench;
+
+static bench
+put_up(const fa_image *image, size_t size)
+{
+	size_t bytes = (size_t) (image->height - 1) * image->stride + 3 * (size_t) image->width;
+	bench b = {.image = {NULL, image->stride, image->width, image->height}, .size = size};
+
+	assert_int_equal(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking), cudaSuccess);
+	assert_int_equal(cudaMalloc((void **) &b.image.pixels, bytes), cudaSuccess);
+	assert_int_equal(cudaMalloc((void **) &b.result, size), cudaSuccess);
+	assert_int_equal(cudaMemcpyAsync((void *) b.image.pixels, image->pixels, bytes,
+									 cudaMemcpyHostToDevice, b.stream),
+					 cudaSuccess);
+	return b;
+}
+
+static uint8_t *
+take_down(bench *b)
+{
+	uint8_t *bytes = malloc(b->size);
+
+	assert_int_equal(cudaMemcpyAsync(bytes, b->result, b->size, cudaMemcpyDeviceToHost, b->stream),
+					 cudaSuccess);
+	assert_int_equal(cudaStreamSynchronize(b->stream), cudaSuccess);
+	cudaFree((void *) b->image.pixels);
+	cudaFree(b->result);
+	cudaStreamDestroy(b->stream);
+	return bytes;
+}
+
+static void
+test_letterbox(void **state)
+{
+	static const int sizes[][4] = {{64, 48, 32, 24}, {64, 48, 31, 23},   {37, 51, 36, 50},
+								   {37, 51, 1, 1},   {5, 7, 23, 41},     {1, 1, 9, 4},
+								   {50, 20, 20, 50}, {1, 40, 3, 7},      {100, 3, 7, 3},
+								   {90, 70, 89, 70}, {300, 200, 13, 9},  {40, 30, 80, 60},
+								   {2, 2, 3, 3},     {640, 33, 639, 32}, {33, 33, 33, 33}};
+
+	(void) state;
+	for (int i = 0; i < LENGTH(sizes); i++)
+	{
+		fa_image source = noise(sizes[i][0], sizes[i][1], i + 1), canvas, inner;
+		fa_detect_pass pass = {.canvas_width = (sizes[i][2] + 36) / 32 * 32,
+							   .canvas_height = (sizes[i][3] + 36) / 32 * 32,
+							   .x = i % 4,
+							   .y = i % 3,
+							   .width = sizes[i][2],
+							   .height = sizes[i][3],
+							   .fill = 114};
+		bench b = put_up(&source, 3 * (size_t) pass.canvas_width * pass.canvas_height);
+		uint8_t *seen;
+		fa_error error;
+
+		assert_int_equal(fa_gpu_letterbox(&b.image, &pass, b.result, b.stream, &error), FA_OK);
+		seen = take_down(&b);
+		assert_int_equal(fa_image_alloc(&canvas, pass.canvas_width, pass.canvas_height, &error),
+						 FA_OK);
+		memset(canvas.pixels, 114, canvas.stride * (size_t) canvas.height);
+		inner = canvas;
+		inner.pixels += pass.y * canvas.stride + 3 * (size_t) pass.x;
+		inner.width = pass.width;
+		inner.height = pass.height;
+		assert_int_equal(fa_letterbox(&source, pass.width, pass.height, &inner, 0, &error), FA_OK);
+		for (size_t k = 0; k < b.size; k++)
+			if (abs(seen[k] - canvas.pixels[k]) > 1)
+				fail_msg("size %d: byte %zu is %d, not %d", i, k, seen[k], canvas.pixels[k]);
+		free(seen);
+		fa_image_free(&canvas);
+		fa_image_free(&source);
+	}
+}
+
+static fa_affine
+random_map(uint64_t *seed, double least, double most)
+{
+	double scale = least * pow(most / least, random_u32(seed) % 1000 / 1000.0);
+	double angle = random_u32(seed) % 6283 / 1000.0;
+
+	return (fa_affine){.a = scale * cos(angle),
+					   .b = -scale * sin(angle),
+					   .c = (int) (random_u32(seed) % 120) - 20,
+					   .d = scale * sin(angle),
+					   .e = scale * cos(angle),
+					   .f = random_u32(seed) % 1000 / 10.0 - 20};
+}
+
+static void
+test_warp(void **state)
+{
+	fa_image source = noise(70, 50, 9);
+	uint64_t seed = 17;
+
+	(void) state;
+	for (int i = 0; i < 40; i++)
+	{
+		int count = i % 2 ? 3 : 1, width = 21 + i % 5, height = 17;
+		size_t each = 3 * (size_t) width * height;
+		bench b = put_up(&source, count * each);
+		fa_gpu_crop crops[3];
+		fa_affine maps[3];
+		uint8_t *seen;
+		fa_error error;
+
+		for (int k = 0; k < count; k++)
+		{
+			fa_affine m = maps[k] = random_map(&seed, 0.05, 5);
+
+			crops[k] = (fa_gpu_crop){
+				.source = b.image, .a = m.a, .b = m.b, .c = m.c, .d = m.d, .e = m.e, .f = m.f};
+			assert_int_equal(fa_warp_samples(m, width, height, &crops[k].samples, &error), FA_OK);
+		}
+		assert_int_equal(fa_gpu_warp(crops, count, height, width, b.result, b.stream, &error),
+						 FA_OK);
+		seen = take_down(&b);
+		for (int k = 0; k < count; k++)
+		{
+			fa_image crop;
+
+			assert_int_equal(fa_image_alloc(&crop, width, height, &error), FA_OK);
+			assert_int_equal(fa_warp(&source, maps[k], &crop, &error), FA_OK);
+			for (size_t at = 0; at < each; at++)
+				if (abs(seen[k * each + at] - crop.pixels[at]) > 1)
+					fail_msg("warp %d, crop %d: byte %zu is %d, not %d", i, k, at,
+							 seen[k * each + at], crop.pixels[at]);
+			fa_image_free(&crop);
+		}
+		free(seen);
+	}
+	fa_image_free(&source);
+}
+
+/* Crops of two pictures, more than fit one part, against crops that the CPU cuts. */
+#define CROPS 70
+
+static void
+test_run_warped(void **state)
+{
+	fa_engine *engine = open_engine(NULL);
+	fa_model *model = load_small(engine, FA_PRECISION_FP32);
+	fa_image pictures[2] = {noise(70, 50, 9), noise(33, 90, 10)};
+	uint8_t *pixels = malloc(CROPS * 3 * SMALL_SIDE * SMALL_SIDE);
+	static float values[CROPS * SMALL_VALUES], expected[CROPS * SMALL_VALUES];
+	fa_warped crops[CROPS];
+	fa_batch batch = {CROPS, SMALL_SIDE, SMALL_SIDE, pixels};
+	uint64_t seed = 3;
+	fa_error error;
+
+	(void) state;
+	for (int i = 0; i < CROPS; i++)
+	{
+		fa_image crop = {SMALL_SIDE, SMALL_SIDE, 3 * SMALL_SIDE,
+						 pixels + (size_t) i * 3 * SMALL_SIDE * SMALL_SIDE};
+
+		crops[i] = (fa_warped){&pictures[i / 5 % 2], random_map(&seed, 0.3, 3)};
+		assert_int_equal(fa_warp(crops[i].source, crops[i].map, &crop, &error), FA_OK);
+	}
+	assert_int_equal(cuda()->run(model, &batch, (float *[]){expected}, NULL, &error), FA_OK);
+	for (int count = 1; count <= CROPS; count += 23)
+		for (int turn = 0; turn < 2; turn++)
+		{
+			assert_int_equal(cuda()->run_warped(model, crops, count, SMALL_SIDE, SMALL_SIDE,
+												(float *[]){values}, NULL, &error),
+							 FA_OK);
+			assert_close(values, expected, count, 2e-2); /* pixels differ by a level */
+		}
+	crops[2].map.c = 1e12;
+	assert_int_equal(cuda()->run_warped(model, crops, 3, SMALL_SIDE, SMALL_SIDE,
+										(float *[]){values}, NULL, &error),
+					 FA_INVALID);
+	assert_int_equal(cuda()->run_warped(model, crops, 0, SMALL_SIDE, SMALL_SIDE,
+										(float *[]){values}, NULL, &error),
+					 FA_INVALID);
+	for (int i = 0; i < 2; i++)
+		fa_image_free(&pictures[i]);
+	free(pixels);
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
+/* --- Detection --------------------------------------------------------------------------- */
+
+static fa_model *
+load_detector(fa_engine *engine, int outputs[FA_DETECT_LEVELS][4])
+{
+	static const char *const kinds[4] = {"cls", "obj", "bbox", "kps"};
+	fa_weights weights = {0};
+	fa_model *model;
+	fa_error error;
+	fa_net net;
+
+	assert_int_equal(fa_net_yunet_n(&net, &error), FA_OK);
+	assert_int_equal(fa_weights_read(&weights, "weights/yunet_n.safetensors", &error), FA_OK);
+	assert_int_equal(cuda()->load(engine, &net, &weights, FA_PRECISION_FP32, &model, &error),
+					 FA_OK);
+	for (int level = 0; level < FA_DETECT_LEVELS; level++)
+		for (int k = 0; k < 4; k++)
+		{
+			char name[16];
+
+			snprintf(name, sizeof(name), "%s_%d", kinds[k], 8 << level);
+			outputs[level][k] = fa_net_find_output(&net, name);
+		}
+	fa_weights_free(&weights);
+	fa_net_free(&net);
+	return model;
+}
+
+/* The passes' maps by `run`, read and thinned out on the CPU. */
+static int
+expect_detections(fa_model *model, const fa_image *photo, const fa_detect_request *r,
+				  fa_detection *found, int *candidates)
+{
+	int count = 0;
+	fa_error error;
+
+	for (int i = 0; i < r->pass_count; i++)
+	{
+		const fa_detect_pass *p = &r->passes[i];
+		int cells = p->canvas_width * p->canvas_height / 64;
+		float *maps[FA_MAX_OUTPUTS] = {NULL};
+		fa_image canvas, inner;
+		fa_batch batch = {1, p->canvas_height, p->canvas_width, NULL};
+
+		assert_int_equal(fa_image_alloc(&canvas, p->canvas_width, p->canvas_height, &error), FA_OK);
+		memset(canvas.pixels, p->fill, canvas.stride * (size_t) canvas.height);
+		inner = canvas;
+		inner.pixels += p->y * canvas.stride + 3 * (size_t) p->x;
+		inner.width = p->width;
+		inner.height = p->height;
+		assert_int_equal(fa_letterbox(photo, p->width, p->height, &inner, 0, &error), FA_OK);
+		batch.pixels = canvas.pixels;
+		for (int k = 0; k < 12; k++)
+			maps[k] = calloc((size_t) cells, 10 * sizeof(float));
+		assert_int_equal(cuda()->run(model, &batch, maps, NULL, &error), FA_OK);
+		for (int level = 0; level < FA_DETECT_LEVELS; level++)
+			for (int cell = 0; cell < cells >> 2 * level; cell++)
+				count += fa_detect_cell(p, 8 << level, cell, maps[r->outputs[level][0]][cell],
+										maps[r->outputs[level][1]][cell],
+										maps[r->outputs[level][2]] + 4 * (size_t) cell,
+										maps[r->outputs[level][3]] + 10 * (size_t) cell,
+										r->min_score, &found[count]);
+		for (int k = 0; k < 12; k++)
+			free(maps[k]);
+		fa_image_free(&canvas);
+	}
+	*candidates = count;
+	return fa_non_max_suppression(found, count, FA_DETECT_CANDIDATES, FA_DETECT_OVERLAP,
+								  FA_DETECT_INSIDE);
+}
+
+/* Any score will do, so that there are thousands: the same detections in the same order. */
+static void
+test_detections(void **state)
+{
+	static const int sides[] = {64, 192, 480};
+	static fa_detection expected[40000];
+	fa_engine *engine = open_engine(NULL);
+	int outputs[FA_DETECT_LEVELS][4];
+	fa_model *model = load_detector(engine, outputs);
+
+	(void) state;
+	for (int i = 0; i < LENGTH(sides); i++)
+	{
+		/* as large as the canvas: what the network sees is the same to the last bit */
+		fa_image photo = noise(sides[i], sides[i], i + 1);
+		fa_detect_pass pass = {.canvas_width = sides[i],
+							   .canvas_height = sides[i],
+							   .width = sides[i],
+							   .height = sides[i],
+							   .scale = 1,
+							   .photo_x = 1,
+							   .photo_y = 1};
+		fa_detect_request request = {&pass, 1, (const int(*)[4]) outputs, 0};
+		fa_detection *found;
+		int count, wanted, candidates;
+		fa_error error;
+
+		assert_int_equal(cuda()->detect(model, &photo, &request, &found, &count, NULL, &error),
+						 FA_OK);
+		wanted = expect_detections(model, &photo, &request, expected, &candidates);
+		assert_true(i < 2 || candidates > FA_DETECT_CANDIDATES);
+		assert_int_equal(count, wanted);
+		for (int k = 0; k < count; k++)
+		{
+			assert_float_equal(found[k].preference, expected[k].preference, 1e-6);
+			assert_float_equal(found[k].box.x1, expected[k].box.x1, 1e-3);
+			assert_float_equal(found[k].landmarks[4][1], expected[k].landmarks[4][1], 1e-3);
+		}
+		free(found);
+		fa_image_free(&photo);
+	}
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
+/* More than there is room for: it says so. */
+static void
+test_too_many_detections(void **state)
+{
+	fa_engine *engine = open_engine(NULL);
+	int outputs[FA_DETECT_LEVELS][4];
+	fa_model *model = load_detector(engine, outputs);
+	fa_image photo = noise(256, 256, 1);
+	fa_detect_pass passes[13];
+	fa_detect_request request = {passes, LENGTH(passes), (const int(*)[4]) outputs, 0};
+	fa_detection *found;
+	int count;
+	fa_error error;
+
+	(void) state;
+	for (int i = 0; i < LENGTH(passes); i++)
+		passes[i] = (fa_detect_pass){.canvas_width = 256,
+									 .canvas_height = 256,
+									 .width = 256,
+									 .height = 256,
+									 .scale = 1,
+									 .photo_x = 1,
+									 .photo_y = 1};
+	assert_int_equal(cuda()->detect(model, &photo, &request, &found, &count, NULL, &error), FA_OK);
+	assert_int_equal(count, -1);
+	assert_null(found);
+	fa_image_free(&photo);
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
+/* --- Whole pipelines ---------------------------------------------------------------------- */
+
+static uint8_t *
+read_photo(const char *name, size_t *length)
+{
+	char path[256];
+	uint8_t *bytes = malloc(4 << 20);
+	FILE *file;
+
+	snprintf(path, sizeof(path), "demo/photos/%s", name);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	*length = fread(bytes, 1, 4 << 20, file);
+	fclose(file);
+	return bytes;
+}
+
+static fa_pipeline *
+open_pipeline(const fa_engine_interface *interface)
+{
+	fa_pipeline *pipeline;
+	fa_error error;
+
+	if (fa_pipeline_open(interface, NULL, FA_PRECISION_FP32, "weights",
+						 "weights/default.safetensors", &pipeline, &error) != FA_OK)
+		fail_msg("%s: %s", error.message, error.detail);
+	return pipeline;
+}
+
+static void
+compare_faces(const char *name, const fa_faces *faces, const fa_faces *expected)
+{
+	if (faces->count != expected->count)
+		fail_msg("%s: %d faces, not %d", name, faces->count, expected->count);
+	for (int i = 0; i < faces->count; i++)
+	{
+		const fa_face *f = &faces->faces[i], *e = &expected->faces[i];
+
+		if (fabs(f->box.x1 - e->box.x1) > 0.5 || fabs(f->box.y1 - e->box.y1) > 0.5 ||
+			fabs(f->box.x2 - e->box.x2) > 0.5 || fabs(f->box.y2 - e->box.y2) > 0.5)
+			fail_msg("%s: face %d is elsewhere", name, i);
+		if (fabsf(f->score - e->score) > 0.01 || fabsf(f->age - e->age) > 0.5 ||
+			f->gender != e->gender || f->race != e->race ||
+			fabsf(f->gender_confidence - e->gender_confidence) > 0.01 ||
+			fabsf(f->race_confidence - e->race_confidence) > 0.02)
+			fail_msg("%s: face %d is another", name, i);
+	}
+}
+
+/* The demo's photos: the CPU engine's faces; from a packed pipeline, too. */
+static void
+test_photos(void **state)
+{
+	static const char *const names[] = {"portrait.jpg", "grey.jpg",         "cat.jpg",
+										"tilted.png",   "turned-phone.jpg", "close-up.jpg"};
+	fa_pipeline *cpu = open_pipeline(&fa_cpu_engine), *own = open_pipeline(cuda()), *shared;
+	fa_face_options options = fa_pipeline_options(cpu);
+	fa_error error;
+	size_t length;
+	void *block;
+	int found = 0;
+
+	(void) state;
+	assert_int_equal(fa_pipeline_pack(own, &block, &length, &error), FA_OK);
+	assert_int_equal(
+		fa_pipeline_open_packed(cuda(), NULL, FA_PRECISION_FP32, block, length, &shared, &error),
+		FA_OK);
+	for (int i = 0; i < LENGTH(names); i++)
+	{
+		uint8_t *photo = read_photo(names[i], &length);
+		fa_faces expected, faces;
+
+		assert_int_equal(fa_find_faces(cpu, photo, length, &options, true, &expected, NULL, &error),
+						 FA_OK);
+		for (int turn = 0; turn < (i == 0 ? 2 : 1); turn++)
+		{
+			if (fa_find_faces(turn ? shared : own, photo, length, &options, true, &faces, NULL,
+							  &error) != FA_OK)
+				fail_msg("%s: %s", names[i], error.message);
+			compare_faces(names[i], &faces, &expected);
+			fa_faces_free(&faces);
+		}
+		found += expected.count;
+		fa_faces_free(&expected);
+		free(photo);
+	}
+	assert_true(found >= 5);
+	free(block);
+	fa_pipeline_close(shared);
+	fa_pipeline_close(own);
+	fa_pipeline_close(cpu);
+	assert_int_equal(emulated_alive(), 0);
+}
+
+/* Each call of detection and of a batch of crops fails once, in turn. */
+static void
+test_failures(void **state)
+{
+	fa_engine *engine = open_engine(NULL);
+	int outputs[FA_DETECT_LEVELS][4], failures = 0;
+	fa_image photo = noise(100, 80, 1);
+	fa_detect_pass pass = {.canvas_width = 64,
+						   .canvas_height = 64,
+						   .width = 60,
+						   .height = 50,
+						   .scale = 1,
+						   .photo_x = 1,
+						   .photo_y = 1};
+	fa_detect_request request = {&pass, 1, (const int(*)[4]) outputs, 0.001f};
+	fa_warped crop = {&photo, {.a = 3, .e = 3}};
+	float values[SMALL_VALUES];
+
+	(void) state;
+	cuda()->close(engine);
+	for (int n = 1;; n++)
+	{
+		fa_model *detector, *model;
+		fa_detection *found;
+		fa_error error = {0};
+		fa_status status;
+		int count;
+
+		emulated_fail(0);
+		engine = open_engine(NULL);
+		detector = load_detector(engine, outputs);
+		model = load_small(engine, FA_PRECISION_FP32);
+		/* warm, so that it is their own calls that fail */
+		if (n % 8 != 0)
+		{
+			assert_int_equal(
+				cuda()->detect(detector, &photo, &request, &found, &count, NULL, &error), FA_OK);
+			free(found);
+		}
+		emulated_fail(n);
+		status = cuda()->detect(detector, &photo, &request, &found, &count, NULL, &error);
+		assert_int_equal(status, error.status);
+		if (status == FA_OK)
+			free(found);
+		else
+			assert_null(found);
+		if (status == FA_OK)
+			status = cuda()->run_warped(model, &crop, 1, SMALL_SIDE, SMALL_SIDE,
+										(float *[]){values}, NULL, &error);
+		assert_int_equal(status, error.status);
+		failures += status != FA_OK;
+		cuda()->unload(model);
+		cuda()->unload(detector);
+		close_engine(engine);
+		if (emulated_failed() == NULL)
+			break;
+	}
+	emulated_fail(0);
+	print_message("# %d failures\n", failures);
+	assert_true(failures > 20);
+	fa_image_free(&photo);
+}
+
 int
 main(void)
 {
@@ -190,6 +701,13 @@ main(void)
 		cmocka_unit_test_setup(test_packed, setup),
 		cmocka_unit_test_setup(test_packed_refusals, setup),
 		cmocka_unit_test_setup(test_packed_failures, setup),
+		cmocka_unit_test_setup(test_letterbox, setup),
+		cmocka_unit_test_setup(test_warp, setup),
+		cmocka_unit_test_setup(test_run_warped, setup),
+		cmocka_unit_test_setup(test_detections, setup),
+		cmocka_unit_test_setup(test_too_many_detections, setup),
+		cmocka_unit_test_setup(test_photos, setup),
+		cmocka_unit_test_setup(test_failures, setup),
 	};
 
 	cmocka_set_test_filter(getenv("FA_TEST")); /* one alone, by name */
