@@ -423,7 +423,7 @@ test_dropout(void **state)
 	for (uint64_t turn = 0; turn < 4; turn++)
 	{
 		pass(&b, turn, -1, 1e-4); /* the same values are dropped, others in every pass */
-		assert_state(&b, FA_STATE_GRADIENTS, 1e-3, "dropout");
+		assert_state(&b, FA_STATE_GRADIENTS, 5e-3, "dropout");
 	}
 	close_both(&b);
 	fa_weights_free(&weights);
@@ -465,7 +465,7 @@ test_checkpoints_move(void **state)
 			assert_true(state_distance(&b, (fa_trainer_state) s, name) == 0);
 		}
 		pass(&b, 99, -1, 1e-4);
-		assert_state(&b, FA_STATE_GRADIENTS, 1e-3, "after a move");
+		assert_state(&b, FA_STATE_GRADIENTS, 5e-3, "after a move");
 	}
 	close_both(&b);
 	fa_weights_free(&weights);
@@ -521,12 +521,15 @@ test_loss_scale(void **state)
 	const float *given[2];
 	fa_trainer *t;
 	fa_net net;
-	float norm, scale;
+	float norm, scale, rates[16];
 	both b;
 
 	(void) state;
 	small_net(&net, 0);
 	weights = random_weights(&net, 8);
+	for (int i = 0; i < net.op_count; i++) /* infinity minus infinity would look like rubbish */
+		rates[i] = strcmp(net.ops[i].name, "dense") == 0;
+	options.rates = rates;
 	options.precision = FA_PRECISION_FP16;
 	open_both(&b, &net, &weights, options);
 	t = b.trainer[1];
@@ -535,7 +538,7 @@ test_loss_scale(void **state)
 	given[1] = NULL;
 	must(fa_cuda_read_state(t, FA_STATE_WEIGHTS, &before, &error));
 	for (size_t i = 0; i < b.sizes[0]; i++)
-		b.gradients[0][i] = 1e3f;
+		b.gradients[0][i] = 15; /* 61,440 when scaled; four images together are more than fp16 */
 	u.clip_norm = 0;
 	must(fa_cuda_forward(t, &batch, b.outputs[1], &error));
 	must(fa_cuda_backward(t, given, &error));
