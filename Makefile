@@ -78,12 +78,13 @@ $(BUILD)/%.o: %.c | $(BUILD)/libraries
 	@echo '  CC $@'
 	@$(CC) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
 
-# Where `make install` puts the weights, seen from the program beside PostgreSQL's:
+# Where `make install` puts the weights and libraries, seen from the program beside PostgreSQL's:
 # compiled in, and again when PG_CONFIG is another's.
 $(BUILD)/share-dir.h: FORCE
 	@mkdir -p $(@D)
 	@dir=$$(realpath -m --relative-to="$$($(PG_CONFIG) --bindir)" "$$($(PG_CONFIG) --sharedir)/extension/faceattr") 2>/dev/null; \
-		echo "#define FA_SHARE_DIR \"$$dir\"" >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm $@.new
+		lib=$$(realpath -m --relative-to="$$($(PG_CONFIG) --bindir)" "$$($(PG_CONFIG) --pkglibdir)") 2>/dev/null; \
+		printf '#define FA_SHARE_DIR "%s"\n#define FA_LIBRARY_DIR "%s"\n' "$$dir" "$$lib" >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm $@.new
 $(BUILD)/trainer/common.o: $(BUILD)/share-dir.h
 $(BUILD)/trainer/common.o: private CORE_CFLAGS += -include $(BUILD)/share-dir.h
 

@@ -4,6 +4,8 @@
  */
 #include "common.h"
 
+#include "../src/nn/cuda.h"
+
 #include <errno.h>
 #include <libgen.h>
 #include <signal.h>
@@ -111,27 +113,44 @@ const struct argp fa_common_argp = {options, parse, NULL, NULL, NULL, NULL, NULL
 
 #ifndef FA_SHARE_DIR /* the Makefile's: relative to the directory of the installed program */
 #define FA_SHARE_DIR ""
+#define FA_LIBRARY_DIR ""
 #endif
+
+/* One of two places relative to this program, as a whole path; false: it is in neither. */
+static bool
+beside_program(const char *first, const char *second, char *path)
+{
+	char self[FA_PATH_LENGTH / 2] = {0}, place[FA_PATH_LENGTH];
+	const char *places[] = {first, second}, *home;
+
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) <= 0)
+		return false;
+	home = dirname(self);
+	for (int i = 0; i < 2; i++)
+	{
+		snprintf(place, sizeof(place), "%s/%s", home, places[i]);
+		if (realpath(place, path) != NULL)
+			return true;
+	}
+	return false;
+}
 
 void
 fa_weights_directory(const char *given, char *directory)
 {
-	static const char *const places[] = {"../weights", FA_SHARE_DIR};
-	char self[FA_PATH_LENGTH / 2] = {0}, place[FA_PATH_LENGTH];
-
 	given = given != NULL ? given : getenv("FACEATTR_WEIGHTS");
-	if (given == NULL && readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
-	{
-		const char *home = dirname(self);
+	if (given != NULL || !beside_program("../weights", FA_SHARE_DIR, directory))
+		snprintf(directory, FA_PATH_LENGTH, "%s", given != NULL ? given : "weights");
+}
 
-		for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-		{
-			snprintf(place, sizeof(place), "%s/%s", home, places[i]);
-			if (realpath(place, directory) != NULL)
-				return;
-		}
-	}
-	snprintf(directory, FA_PATH_LENGTH, "%s", given != NULL ? given : "weights");
+void
+fa_cuda_library(char *path)
+{
+	const char *given = getenv("FACEATTR_CUDA");
+
+	if (given != NULL ||
+		!beside_program("../" FA_CUDA_LIBRARY, FA_LIBRARY_DIR "/" FA_CUDA_LIBRARY, path))
+		snprintf(path, FA_PATH_LENGTH, "%s", given != NULL ? given : FA_CUDA_LIBRARY);
 }
 
 fa_status

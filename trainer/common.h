@@ -32,6 +32,8 @@ extern const struct argp fa_common_argp;
  */
 #define FA_PATH_LENGTH 4096
 extern void fa_weights_directory(const char *given, char *directory);
+/* FACEATTR_CUDA, or where the CUDA engine's library is installed; FA_PATH_LENGTH bytes. */
+extern void fa_cuda_library(char *path);
 
 extern fa_status fa_common_open(const fa_common *common, fa_pipeline **pipeline,
 								fa_face_options *options, fa_error *error);

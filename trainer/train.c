@@ -13,6 +13,7 @@
 #include "trainer.h"
 
 #include "common.h"
+#include "device.h"
 #include "finish.h"
 #include "initial.h"
 #include "parts.h"
@@ -502,11 +503,26 @@ inherit(fa_training *t, const json_t *before, fa_error *error)
 }
 
 static fa_status
+open_device(fa_training *t, fa_error *error)
+{
+	char name[256] = "";
+
+	FA_TRY(fa_device_open((fa_device) t->o.device, t->o.threads, &t->interface, &t->engine, error));
+	if (error->status != FA_OK)
+		fa_watch_say(&t->watch, "no GPU: %s", error->message);
+	if (t->interface->describe != NULL)
+		t->interface->describe(t->engine, name, sizeof(name));
+	if (t->interface != &fa_cpu_engine)
+		fa_watch_say(&t->watch, "trains on the GPU%s%s", name[0] == '\0' ? "" : ": ", name);
+	return FA_OK;
+}
+
+static fa_status
 prepare(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
 	FA_TRY(inherit(t, checkpoint->options, error));
 	FA_TRY(fa_training_read(t, error));
-	FA_TRY(t->interface->open(&(fa_engine_options){.threads = t->o.threads}, &t->engine, error));
+	FA_TRY(open_device(t, error));
 	FA_TRY(make_net(t, error));
 	FA_TRY(allocate(t, error));
 	FA_TRY(fa_loader_open(&t->loading, t->progress.step, &t->loader, error));
@@ -577,7 +593,8 @@ clean_up(fa_training *t)
 		free(t->class_weights[h]);
 	fa_mixup_close(&t->mixup);
 	fa_net_free(&t->net);
-	t->interface->close(t->engine);
+	if (t->engine != NULL)
+		t->interface->close(t->engine);
 	fa_dataset_free(&t->faces);
 	fa_dataset_free(&t->validation);
 	fa_negatives_free(&t->negatives);

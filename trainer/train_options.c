@@ -38,7 +38,8 @@ static const char *const tasks[] = {"attributes", "embed", NULL};
 static const char *const embed_losses[] = {"triplet", "margin", NULL};
 static const char *const schedules[] = {"cosine", "step", "constant", NULL};
 static const char *const optimizers[] = {"adamw", "adam", "sgd", NULL};
-static const char *const precisions[] = {"auto", "fp32", "bf16", NULL};
+static const char *const precisions[] = {"auto", "fp32", "bf16", "fp16", "tf32", NULL};
+static const char *const devices[] = {"auto", "cpu", "gpu", NULL};
 static const char *const metrics[] = {"total", "age", "gender", "race", "person", NULL};
 
 /* clang-format off */
@@ -169,7 +170,10 @@ static const row table[] = {
 	ROW("template", "X,Y,...", NUMBERS, landmark_template, 6,
 		"Five landmarks as fractions of a chip (those of the weights to start from)", .low = 10,
 		.high = 10),
-	ROW("precision", "P", CHOICE, precision, 7, "auto, fp32 or bf16", .choices = precisions),
+	ROW("device", "D", CHOICE, device, 7, "auto: a GPU that works, else the CPU; cpu or gpu (auto)",
+		.choices = devices, .free = true),
+	ROW("precision", "P", CHOICE, precision, 7, "auto, fp32, bf16, and on a GPU fp16 or tf32",
+		.choices = precisions),
 	ROW("threads", "N", WHOLE, threads, 7, "Of the engine (2)", .low = 1, .high = 1024),
 	ROW("workers", "N", WHOLE, workers, 7, "Threads that decode and augment (1)", .low = 1,
 		.high = 1024, .free = true),

@@ -47,7 +47,7 @@ typedef struct fa_train_options
 	double momentum, sigma, age_error, smoothing, balance, mixup;
 	double margin, scale; /* of the embedding's loss; margin -1: what is usual for it */
 	int embed_loss;
-	int task, schedule, optimizer, precision, metric; /* of the enumerations */
+	int task, schedule, optimizer, device, precision, metric; /* of the enumerations */
 	fa_numbers milestones, weights;
 	fa_numbers landmark_template; /* none: that of the weights to start from */
 	bool resume, new_heads;
