@@ -641,18 +641,21 @@ find_in_view(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
 	return status;
 }
 
-static fa_status
-find_faces(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_options *options,
-		   bool classify, fa_faces *faces, float **embeddings, const fa_interrupt *interrupt,
-		   fa_error *error)
+fa_status
+fa_find(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_face_options *options,
+		bool classify, fa_faces *faces, float **embeddings, const fa_interrupt *interrupt,
+		fa_error *error)
 {
 	fa_photo photo;
 	fa_view view = {0};
 	double since = fa_seconds();
 	fa_status status;
 
-	pipeline->work.images++;
 	memset(faces, 0, sizeof(*faces));
+	if (pipeline->reader != NULL)
+		return pipeline->reader->find(pipeline, bytes, length, options, classify, faces, embeddings,
+									  interrupt, error);
+	pipeline->work.images++;
 	status = open_view(bytes, length, options, &photo, &view, interrupt, error);
 	add_time(&pipeline->work.decode, &since);
 	if (status == FA_OK)
@@ -667,7 +670,7 @@ fa_find_faces(fa_pipeline *pipeline, const void *bytes, size_t length,
 			  const fa_face_options *options, bool classify, fa_faces *faces,
 			  const fa_interrupt *interrupt, fa_error *error)
 {
-	return find_faces(pipeline, bytes, length, options, classify, faces, NULL, interrupt, error);
+	return fa_find(pipeline, bytes, length, options, classify, faces, NULL, interrupt, error);
 }
 
 fa_status
@@ -690,7 +693,7 @@ fa_embed_faces(fa_pipeline *pipeline, const void *bytes, size_t length,
 {
 	*embeddings = NULL;
 	*dimension = pipeline->attributes.embedding_size;
-	return find_faces(pipeline, bytes, length, options, true, faces, embeddings, interrupt, error);
+	return fa_find(pipeline, bytes, length, options, true, faces, embeddings, interrupt, error);
 }
 
 /* ---- Ready crops ---------------------------------------------------------------------- */
@@ -779,10 +782,10 @@ take_ready_outputs(void *argument, int index, float *const *outputs)
 		unit_length(outputs[m->head_count], r->embedding, m->embedding_size);
 }
 
-static fa_status
-classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pixels,
-		 fa_face *faces, fa_error *errors, float *const *logits, float *embedding,
-		 const fa_interrupt *interrupt, fa_error *error)
+fa_status
+fa_classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pixels,
+			fa_face *faces, fa_error *errors, float *const *logits, float *embedding,
+			const fa_interrupt *interrupt, fa_error *error)
 {
 	int *indexes = malloc(((size_t) count + 1) * sizeof(int)), there = 0;
 	ready_crops ready = {.pipeline = pipeline,
@@ -795,10 +798,16 @@ classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pi
 						 .interrupt = interrupt};
 	fa_status status;
 
-	if (indexes == NULL)
-		return fa_no_memory(error, count * sizeof(int));
 	memset(faces, 0, count * sizeof(fa_face));
 	memset(errors, 0, count * sizeof(fa_error));
+	if (pipeline->reader != NULL)
+	{
+		free(indexes);
+		return pipeline->reader->classify(pipeline, crops, count, max_pixels, faces, errors, logits,
+										  embedding, interrupt, error);
+	}
+	if (indexes == NULL)
+		return fa_no_memory(error, count * sizeof(int));
 	ready.errors = errors;
 	for (int i = 0; i < count; i++)
 		if (crops[i].bytes != NULL)
@@ -817,8 +826,8 @@ fa_status
 fa_classify_crops(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max_pixels,
 				  fa_face *faces, fa_error *errors, const fa_interrupt *interrupt, fa_error *error)
 {
-	return classify(pipeline, crops, count, max_pixels, faces, errors, NULL, NULL, interrupt,
-					error);
+	return fa_classify(pipeline, crops, count, max_pixels, faces, errors, NULL, NULL, interrupt,
+					   error);
 }
 
 fa_status
@@ -836,7 +845,8 @@ fa_crop_probabilities(fa_pipeline *pipeline, const void *bytes, size_t length, i
 		return fa_fail(error, FA_INVALID, "the model has no such head");
 	for (int h = 0; h < FA_MAX_HEADS; h++)
 		logits[h] = values[h];
-	FA_TRY(classify(pipeline, &crop, 1, max_pixels, &face, &own, logits, NULL, interrupt, error));
+	FA_TRY(
+		fa_classify(pipeline, &crop, 1, max_pixels, &face, &own, logits, NULL, interrupt, error));
 	if (own.status != FA_OK)
 	{
 		*error = own;
@@ -859,7 +869,8 @@ fa_embed_crop(fa_pipeline *pipeline, const void *bytes, size_t length, int64_t m
 	fa_bytes crop = {bytes, length};
 	fa_error own;
 
-	FA_TRY(classify(pipeline, &crop, 1, max_pixels, face, &own, NULL, embedding, interrupt, error));
+	FA_TRY(
+		fa_classify(pipeline, &crop, 1, max_pixels, face, &own, NULL, embedding, interrupt, error));
 	if (own.status != FA_OK)
 		*error = own;
 	return own.status;

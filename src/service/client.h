@@ -22,12 +22,12 @@ extern void fa_service_use(fa_ring *ring);
 
 /*
  * The block for fa_pipeline_open_packed, malloc'ed, of a model that the service has in that
- * precision (AUTO: the fastest of its device). weights: the file, which the service then loads;
- * NULL: FA_NOT_FOUND where the service does not have it.
+ * precision (AUTO: the fastest of its device), and which that is. weights: the file, which the
+ * service then loads; NULL: FA_NOT_FOUND where the service does not have it.
  */
 extern fa_status fa_service_model(const uint8_t key[FA_SERVICE_KEY], fa_precision precision,
-								  const fa_bytes *weights, void **block, size_t *length,
-								  const fa_interrupt *interrupt, fa_error *error);
+								  const fa_bytes *weights, fa_precision *resolved, void **block,
+								  size_t *length, const fa_interrupt *interrupt, fa_error *error);
 
 /*
  * Photos and crops of this pipeline, which is the service's, are from now on read there (true) or

@@ -85,10 +85,8 @@ typedef enum fa_request_kind
 	FA_REQUEST_RUN,      /* a batch through a network of a model that is there */
 	FA_REQUEST_LOAD,     /* which model; data: its weights file, or none to ask for it */
 	FA_REQUEST_FIND,     /* data: a photo; reply: faces, embeddings */
-	FA_REQUEST_CLASSIFY, /* data: ready crops */
-	FA_REQUEST_PROBABILITIES,
-	FA_REQUEST_EMBED,
-	FA_REQUEST_ANNOTATE /* reply: an image */
+	FA_REQUEST_CLASSIFY, /* data: ready crops; reply: faces, errors, logits, embedding */
+	FA_REQUEST_ANNOTATE  /* data: a photo; reply: an image */
 } fa_request_kind;
 
 typedef enum fa_model_part
@@ -105,14 +103,16 @@ typedef struct fa_request
 	uint32_t precision; /* an fa_precision, not AUTO */
 	uint64_t length;    /* bytes in the request area */
 	/* RUN */
-	uint32_t part;                 /* an fa_model_part */
-	uint32_t count, height, width; /* the area holds count * height * width * 3 bytes */
-	uint32_t wanted;               /* bit i: output i */
-	/* those of photos and crops */
-	fa_face_options options;
-	uint32_t classify, embed; /* FIND */
-	uint32_t head;            /* PROBABILITIES */
-	int32_t format;           /* ANNOTATE: an fa_format, or -1: the photo's own */
+	uint32_t part; /* an fa_model_part */
+	uint32_t count, height,
+		width;       /* the area holds count * height * width * 3 bytes; CLASSIFY: count */
+	uint32_t wanted; /* bit i: output i */
+	/* photos and crops: see wire.h */
+	fa_face_options options; /* of CLASSIFY max_pixels only */
+	uint32_t classify;       /* FIND: with attributes */
+	uint32_t logits;         /* CLASSIFY: of the first crop, all heads' */
+	uint32_t embed;          /* FIND: of all faces; CLASSIFY: of the first crop */
+	int32_t format;          /* ANNOTATE: an fa_format, or -1: the photo's own */
 } fa_request;
 
 /* What it gets. */
@@ -155,11 +155,12 @@ typedef struct fa_shown_model
 
 typedef struct fa_ring_header
 {
-	/* What the supervisor wishes; the service heeds changes of the first four at once. */
+	/* What the supervisor wishes; the service heeds changes at once. */
 	_Atomic uint32_t batch_size;    /* images of a batch, at most */
 	_Atomic uint32_t batch_delay;   /* microseconds that a batch waits to be filled */
 	_Atomic uint32_t idle_timeout;  /* seconds after which the service ends; 0: never */
 	_Atomic uint64_t device_memory; /* bytes, of a GPU; 0: no limit */
+	_Atomic uint64_t model_memory;  /* bytes of the host's, for models' weights */
 
 	_Atomic uint32_t doorbell; /* futex: counts requests */
 	_Atomic uint32_t freed;    /* futex: counts slots that were freed */
@@ -173,7 +174,7 @@ typedef struct fa_ring_header
 	_Atomic uint32_t fastest;    /* what AUTO means there */
 	char engine[16];             /* "cpu", "cuda" */
 	char device[128];            /* "Intel Xeon ...", "NVIDIA H100, driver 13.0" */
-	char last_error[512];        /* why it ended last, or what failed last */
+	char last_error[520];        /* why it ended last, or what failed last */
 	_Atomic int64_t last_error_time;
 
 	/* Since the server started. */
