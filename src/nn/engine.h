@@ -98,6 +98,8 @@ typedef struct fa_engine_interface
 	/* A message in *error says why an engine cannot be had here. */
 	fa_status (*open)(const fa_engine_options *options, fa_engine **engine, fa_error *error);
 	void (*close)(fa_engine *engine);
+	/* "NVIDIA H100, driver 13.0, cuDNN 9.19" (optional). */
+	void (*describe)(const fa_engine *engine, char *text, size_t size);
 	/* Changes the number of threads of later calls. */
 	void (*set_threads)(fa_engine *engine, int threads);
 	/* What AUTO means here; a precision that the device lacks is FA_UNSUPPORTED. */

@@ -27,6 +27,7 @@
 #define MAX_REQUESTS 256               /* of a batch */
 #define MAX_BYTES ((size_t) 64 << 20)  /* of a batch of more than one request */
 #define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
+#define USUAL_SIDE 640                 /* of a photo at detection */
 #define LOOK_BACK 20                   /* batch delays after which nobody is expected */
 #define LARGEST_SIDE 16384             /* of an image */
 #define MAX_COUNT 65536                /* images of a request */
@@ -224,6 +225,31 @@ fa_batcher_add(fa_batcher *b, int slot, const fa_request *request)
 	}
 }
 
+/* --- The runner: beats ---------------------------------------------------------------- */
+
+static bool
+never_stop(void *argument)
+{
+	fa_batcher *b = argument;
+
+	atomic_fetch_add(&b->ring->header->beat, 1);
+	return false;
+}
+
+/* A black image of the size, in the service's fastest precision; nobody waits for the outputs. */
+static void
+warm_up(fa_batcher *b, fa_model *model, int count, int height, int width)
+{
+	uint8_t *black = calloc((size_t) count * height * width, 3);
+	fa_batch batch = {count, height, width, black};
+	float *outputs[FA_MAX_OUTPUTS] = {NULL};
+	fa_error error;
+
+	if (black != NULL)
+		b->interface->run(model, &batch, outputs, &b->beat, &error);
+	free(black);
+}
+
 /* --- The runner: loading ----------------------------------------------------------------- */
 
 static fa_status
@@ -244,6 +270,8 @@ load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
 					   "the device of faceattr-service does not compute in that precision");
 	FA_TRY(fa_models_get(b->models, r->model, precision, r->length == 0 ? NULL : &file, &model,
 						 error));
+	if (r->length > 0)
+		warm_up(b, model->attributes.model, 1, model->attributes.height, model->attributes.width);
 	if (model->attributes.metadata_length > FA_REPLY_AREA)
 		return fa_fail(error, FA_TOO_LARGE, "the model's metadata are too long");
 	memcpy(fa_ring_reply_area(b->ring, slot), model->attributes.metadata,
@@ -272,15 +300,6 @@ load_next(fa_batcher *b, int slot)
 }
 
 /* --- The runner: batches ------------------------------------------------------------------- */
-
-static bool
-never_stop(void *argument)
-{
-	fa_batcher *b = argument;
-
-	atomic_fetch_add(&b->ring->header->beat, 1);
-	return false;
-}
 
 /* The network of a batch, on the device, and the floats of each of its outputs for one image. */
 static fa_status
@@ -539,6 +558,17 @@ sleep_until_added(fa_batcher *b, int64_t microseconds)
 	until.tv_sec += (time_t) (microseconds / 1000000) + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_cond_timedwait(&b->added, &b->lock, &until);
+}
+
+void
+fa_batcher_warm_up(fa_batcher *b)
+{
+	fa_model *detector;
+	fa_error error;
+
+	if (fa_models_detector(b->models, (fa_precision) atomic_load(&b->ring->header->fastest),
+						   &detector, &error) == FA_OK)
+		warm_up(b, detector, 1, USUAL_SIDE, USUAL_SIDE);
 }
 
 void

@@ -252,3 +252,9 @@ fa_service_model(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, cons
 	fa_exchange_end(&x);
 	return status;
 }
+
+void
+fa_service_name_model(const fa_pipeline *pipeline, uint8_t key[FA_SERVICE_KEY])
+{
+	memcpy(key, pipeline->attributes.model->at.key, FA_SERVICE_KEY);
+}

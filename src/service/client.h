@@ -29,6 +29,9 @@ extern fa_status fa_service_model(const uint8_t key[FA_SERVICE_KEY], fa_precisio
 								  const fa_bytes *weights, fa_precision *resolved, void **block,
 								  size_t *length, const fa_interrupt *interrupt, fa_error *error);
 
+/* The key of a pipeline that was opened so. */
+extern void fa_service_name_model(const fa_pipeline *pipeline, uint8_t key[FA_SERVICE_KEY]);
+
 /*
  * Photos and crops of this pipeline, which is the service's, are from now on read there (true) or
  * here (false).

@@ -172,6 +172,7 @@ typedef struct fa_ring_header
 	_Atomic uint32_t restarts;
 	_Atomic uint32_t precisions; /* bit p: it runs in fa_precision p */
 	_Atomic uint32_t fastest;    /* what AUTO means there */
+	_Atomic uint32_t confined;   /* an fa_confinement's bits: what the kernel keeps it from */
 	char engine[16];             /* "cpu", "cuda" */
 	char device[128];            /* "Intel Xeon ...", "NVIDIA H100, driver 13.0" */
 	char last_error[520];        /* why it ended last, or what failed last */
