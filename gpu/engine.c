@@ -6,6 +6,7 @@
 #include "program.h"
 #include "trainer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 fa_status
@@ -126,6 +127,29 @@ cuda_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
 	return FA_OK;
 }
 
+/* What cannot be told is left out. */
+static void
+cuda_describe(const fa_engine *engine, char *text, size_t size)
+{
+	struct cudaDeviceProp properties;
+	size_t cudnn = cudnnGetVersion();
+	int driver = 0, runtime = 0, device = 0;
+
+	(void) engine; /* the thread's */
+	snprintf(text, size, "GPU");
+	if (cudaGetDevice(&device) != cudaSuccess ||
+		cudaGetDeviceProperties(&properties, device) != cudaSuccess ||
+		cudaDriverGetVersion(&driver) != cudaSuccess ||
+		cudaRuntimeGetVersion(&runtime) != cudaSuccess)
+	{
+		cudaGetLastError();
+		return;
+	}
+	snprintf(text, size, "%.64s, driver for CUDA %d.%d, CUDA %d.%d, cuDNN %zu.%zu.%zu",
+			 properties.name, driver / 1000, driver % 1000 / 10, runtime / 1000,
+			 runtime % 1000 / 10, cudnn / 10000, cudnn / 100 % 100, cudnn % 100);
+}
+
 /* The device has threads enough. */
 static void
 cuda_set_threads(fa_engine *engine, int threads)
@@ -153,6 +177,7 @@ static const fa_engine_interface cuda_engine = {
 	.batch = 64,
 	.open = cuda_open,
 	.close = cuda_close,
+	.describe = cuda_describe,
 	.set_threads = cuda_set_threads,
 	.resolve_precision = fa_cuda_resolve_precision,
 	.load = fa_cuda_load_model,

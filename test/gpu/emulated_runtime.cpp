@@ -802,6 +802,30 @@ cudaGetDeviceProperties(cudaDeviceProp *properties, int)
 }
 
 cudaError_t
+cudaGetDevice(int *device)
+{
+	CALL(cudaErrorInvalidValue);
+	*device = 0;
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaDriverGetVersion(int *version)
+{
+	CALL(cudaErrorInvalidValue);
+	*version = 13010;
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaRuntimeGetVersion(int *version)
+{
+	CALL(cudaErrorInvalidValue);
+	*version = 13000;
+	return cudaSuccess;
+}
+
+cudaError_t
 cudaGetLastError()
 {
 	cudaError_t error = last_error;

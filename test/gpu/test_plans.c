@@ -51,6 +51,9 @@ static const struct
 	{"fp32", FA_PRECISION_FP32, 75},
 };
 
+/* A training's batch, of the classes asked */
+#define LARGEST_TRAINED 128
+
 static fa_gpu_conv_spec graphs[MAX_GRAPHS]; /* n is to be filled in */
 static int largest[MAX_GRAPHS];             /* the largest class that its networks run in */
 static int graph_count;
@@ -64,11 +67,29 @@ must(fa_status status, const fa_error *error)
 	exit(1);
 }
 
-/* Adds the graphs of a network that are not there yet. */
 static void
-add_graphs(const fa_net *net, int side)
+add_graph(const fa_gpu_conv_spec *spec, int class)
 {
-	int class = fa_gpu_batch_class(FA_GPU_MAX_BATCH, side, side);
+	int k = 0;
+
+	while (k < graph_count && memcmp(&graphs[k], spec, sizeof(*spec)) != 0)
+		k++;
+	if (k == MAX_GRAPHS)
+		abort();
+	if (k == graph_count)
+		graphs[graph_count++] = *spec;
+	if (largest[k] < class)
+		largest[k] = class;
+}
+
+/*
+ * Adds the graphs of a network that are not there yet: those of inference, or those of a
+ * training of all of it (trainer.h), in which nothing but bias and activation is fused.
+ */
+static void
+add_graphs(const fa_net *net, int side, bool training)
+{
+	int class = fa_gpu_batch_class(training ? LARGEST_TRAINED : FA_GPU_MAX_BATCH, side, side);
 	fa_shape *shapes = calloc(net->op_count, sizeof(fa_shape));
 	fa_gpu_plan plan;
 	fa_error error;
@@ -77,20 +98,32 @@ add_graphs(const fa_net *net, int side)
 	must(fa_gpu_plan_make(&plan, net, &error), &error);
 	for (int i = 0; i < plan.step_count; i++)
 	{
+		const fa_gpu_step *step = &plan.steps[i];
 		fa_gpu_conv_spec spec;
-		int k = 0;
 
-		if (!fa_gpu_is_convolution(&net->ops[plan.steps[i].op]))
+		if (!fa_gpu_is_convolution(&net->ops[step->op]))
 			continue;
-		spec = fa_gpu_step_spec(net, &plan.steps[i], shapes, 0, FA_PRECISION_FP32);
-		while (k < graph_count && memcmp(&graphs[k], &spec, sizeof(spec)) != 0)
-			k++;
-		if (k == MAX_GRAPHS)
-			abort();
-		if (k == graph_count)
-			graphs[graph_count++] = spec;
-		if (largest[k] < class)
-			largest[k] = class;
+		spec = fa_gpu_step_spec(net, step, shapes, 0, FA_PRECISION_FP32);
+		if (!training)
+		{
+			add_graph(&spec, class);
+			continue;
+		}
+		spec.residual = false;
+		if (step->norm >= 0 || step->sum >= 0)
+			spec.activation = FA_GPU_NONE;
+		spec.fused = net->ops[step->op].bias || spec.activation != FA_GPU_NONE;
+		add_graph(&spec, class);
+		spec.fused = false;
+		for (int d = FA_GPU_BACKWARD_DATA; d <= FA_GPU_BACKWARD_FILTER; d++)
+		{
+			/* nothing learns before the first layer */
+			if (d == FA_GPU_BACKWARD_DATA &&
+				net->ops[net->ops[step->op].input[0]].kind == FA_OP_INPUT)
+				continue;
+			spec.direction = (fa_gpu_direction) d;
+			add_graph(&spec, class);
+		}
 	}
 	fa_gpu_plan_free(&plan);
 	free(shapes);
@@ -109,11 +142,12 @@ add_networks(void)
 		{
 			must(fa_net_by_name(names[i], &net, heads, LENGTH(heads), hidden, i < 3, 0, &error),
 				 &error);
-			add_graphs(&net, 224);
+			add_graphs(&net, 224, false);
+			add_graphs(&net, 224, true);
 			fa_net_free(&net);
 		}
 	must(fa_net_yunet_n(&net, &error), &error);
-	add_graphs(&net, 640);
+	add_graphs(&net, 640, false);
 	fa_net_free(&net);
 }
 
@@ -199,9 +233,9 @@ ask(const fa_gpu_target *target, const char *name, fa_precision precision, int c
 			if (name != NULL)
 				printf(
 					"# %s: no engine for %d x %d x %d x %d -> %d x %d x %d, kernel %d, stride %d, "
-					"activation %d%s\n",
+					"activation %d, direction %d%s\n",
 					name, spec.n, spec.in_h, spec.in_w, spec.in_c, spec.out_h, spec.out_w,
-					spec.out_c, spec.kernel, spec.stride, spec.activation,
+					spec.out_c, spec.kernel, spec.stride, spec.activation, spec.direction,
 					spec.residual ? ", residual" : "");
 		}
 	}

@@ -577,6 +577,7 @@ test_misuse(void **state)
 	fa_weights weights;
 	fa_trainer *trainer;
 	fa_net net;
+	char words[256];
 	float norm;
 	both b;
 
@@ -584,6 +585,12 @@ test_misuse(void **state)
 	small_net(&net, 0);
 	weights = random_weights(&net, 8);
 	open_both(&b, &net, &weights, options);
+	b.interface[1]->describe(b.engine[1], words, sizeof(words));
+	assert_non_null(strstr(words, "driver for CUDA 13.1, CUDA 13.0, cuDNN"));
+	emulated_fail(1);
+	b.interface[1]->describe(b.engine[1], words, sizeof(words));
+	emulated_fail(0);
+	assert_string_equal(words, "GPU");
 	assert_int_equal(fa_cuda_backward(b.trainer[1], given, &error), FA_INVALID);
 	assert_int_equal(fa_cuda_forward(b.trainer[1], &batch, b.outputs[1], &error), FA_INVALID);
 	assert_int_equal(fa_cuda_update(b.trainer[1], &u, &norm, &error), FA_INVALID);
