@@ -8,7 +8,7 @@
 
 template <typename T>
 __global__ void
-backward_data(const T *dy, const T *filter, T *dx, fa_gpu_window w, int in_channels)
+convolution_backward_data(const T *dy, const T *filter, T *dx, fa_gpu_window w, int in_channels)
 {
 	size_t index = FA_INDEX, rest = index / in_channels;
 	int channel = (int) (index % in_channels);
@@ -39,8 +39,8 @@ backward_data(const T *dy, const T *filter, T *dx, fa_gpu_window w, int in_chann
 
 template <typename T>
 __global__ void
-backward_filter(const T *x, const T *dy, T *d_filter, fa_gpu_window w, int in_channels,
-				size_t count)
+convolution_backward_filter(const T *x, const T *dy, T *d_filter, fa_gpu_window w, int in_channels,
+							size_t count)
 {
 	size_t index = FA_INDEX, rest = index / in_channels;
 	int channel = (int) (index % in_channels);
@@ -73,7 +73,7 @@ fa_gpu_convolution_backward_data(const void *dy, const void *filter, void *dx,
 {
 	size_t threads = (size_t) w->n * w->in_h * w->in_w * in_channels;
 
-	FA_BY_TYPE(type, FA_LAUNCH(backward_data<T>, fa_blocks(threads), FA_THREADS, stream,
+	FA_BY_TYPE(type, FA_LAUNCH(convolution_backward_data<T>, fa_blocks(threads), FA_THREADS, stream,
 							   (const T *) dy, (const T *) filter, (T *) dx, *w, in_channels));
 	return FA_LAUNCHED(error);
 }
@@ -86,7 +86,7 @@ fa_gpu_convolution_backward_filter(const void *x, const void *dy, void *d_filter
 	size_t count = (size_t) w->channels * w->kernel * w->kernel * in_channels;
 
 	FA_BY_TYPE(type,
-			   FA_LAUNCH(backward_filter<T>, fa_blocks(count), FA_THREADS, stream, (const T *) x,
-						 (const T *) dy, (T *) d_filter, *w, in_channels, count));
+			   FA_LAUNCH(convolution_backward_filter<T>, fa_blocks(count), FA_THREADS, stream,
+						 (const T *) x, (const T *) dy, (T *) d_filter, *w, in_channels, count));
 	return FA_LAUNCHED(error);
 }

@@ -8,7 +8,7 @@
 
 template <typename T>
 __global__ void
-backward_data(const T *dy, const float *filter, T *dx, fa_gpu_window w)
+depthwise_backward_data(const T *dy, const float *filter, T *dx, fa_gpu_window w)
 {
 	fa_place p;
 	float sums[8] = {0, 0, 0, 0, 0, 0, 0, 0}, values[8];
@@ -36,7 +36,7 @@ backward_data(const T *dy, const float *filter, T *dx, fa_gpu_window w)
 /* A thread takes one tap of eight channels, at every so-manieth pixel of the output. */
 template <typename T>
 __global__ void
-backward_filter(const T *x, const T *dy, float *partials, fa_gpu_window w, int blocks)
+depthwise_backward_filter(const T *x, const T *dy, float *partials, fa_gpu_window w, int blocks)
 {
 	int groups = w.channels / FA_GPU_CHANNELS, taps = w.kernel * w.kernel;
 	size_t index = FA_INDEX, pixels = (size_t) w.n * w.out_h * w.out_w;
@@ -69,7 +69,7 @@ fa_gpu_depthwise_backward_data(const void *dy, const float *filter, void *dx,
 {
 	size_t threads = (size_t) w->n * w->in_h * w->in_w * (w->channels / FA_GPU_CHANNELS);
 
-	FA_BY_TYPE(type, FA_LAUNCH(backward_data<T>, fa_blocks(threads), FA_THREADS, stream,
+	FA_BY_TYPE(type, FA_LAUNCH(depthwise_backward_data<T>, fa_blocks(threads), FA_THREADS, stream,
 							   (const T *) dy, filter, (T *) dx, *w));
 	return FA_LAUNCHED(error);
 }
@@ -83,7 +83,7 @@ fa_gpu_depthwise_backward_filter(const void *x, const void *dy, float *partials,
 	int blocks = fa_gpu_sum_blocks((size_t) w->n * w->out_h * w->out_w, taps * w->channels);
 	size_t threads = (size_t) blocks * taps * (w->channels / FA_GPU_CHANNELS);
 
-	FA_BY_TYPE(type, FA_LAUNCH(backward_filter<T>, fa_blocks(threads), FA_THREADS, stream,
+	FA_BY_TYPE(type, FA_LAUNCH(depthwise_backward_filter<T>, fa_blocks(threads), FA_THREADS, stream,
 							   (const T *) x, (const T *) dy, partials, *w, blocks));
 	return FA_LAUNCHED(error);
 }

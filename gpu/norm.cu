@@ -10,7 +10,7 @@
 /* partials[block]: sums, then squares, of `channels` each. */
 template <typename T>
 __global__ void
-statistics(const T *in, size_t rows, int channels, int blocks, float *partials)
+norm_statistics(const T *in, size_t rows, int channels, int blocks, float *partials)
 {
 	int groups = channels / FA_GPU_CHANNELS;
 	int channel = (int) (FA_INDEX % groups) * FA_GPU_CHANNELS, block = (int) (FA_INDEX / groups);
@@ -34,7 +34,7 @@ statistics(const T *in, size_t rows, int channels, int blocks, float *partials)
 
 /* One thread a channel: what the forward pass multiplies with and adds. */
 __global__ void
-prepare(fa_gpu_norm n, int blocks)
+norm_prepare(fa_gpu_norm n, int blocks)
 {
 	int c = (int) FA_INDEX;
 	double sum = 0, square = 0;
@@ -103,7 +103,7 @@ load_row(const fa_gpu_norm &n, const T *x, const T *dy, size_t at, int channel, 
 /* partials[block]: gradients, then gradients times normalised x. */
 template <typename T>
 __global__ void
-backward_sums(fa_gpu_norm n, const T *x, const T *dy, int blocks)
+norm_backward_sums(fa_gpu_norm n, const T *x, const T *dy, int blocks)
 {
 	int groups = n.channels / FA_GPU_CHANNELS;
 	int channel = (int) (FA_INDEX % groups) * FA_GPU_CHANNELS, block = (int) (FA_INDEX / groups);
@@ -128,7 +128,8 @@ backward_sums(fa_gpu_norm n, const T *x, const T *dy, int blocks)
 }
 
 __global__ void
-backward_finish(fa_gpu_norm n, int blocks, float *means, float *d_weight, float *d_bias, int real)
+norm_backward_finish(fa_gpu_norm n, int blocks, float *means, float *d_weight, float *d_bias,
+					 int real)
 {
 	int c = (int) FA_INDEX;
 	double sum = 0, product = 0;
@@ -150,7 +151,7 @@ backward_finish(fa_gpu_norm n, int blocks, float *means, float *d_weight, float 
 
 template <typename T>
 __global__ void
-backward_data(fa_gpu_norm n, const T *x, const T *dy, T *dx, const float *means)
+norm_backward_data(fa_gpu_norm n, const T *x, const T *dy, T *dx, const float *means)
 {
 	size_t at = FA_INDEX * FA_GPU_CHANNELS;
 	int channel = (int) (at % n.channels);
@@ -179,11 +180,11 @@ fa_gpu_norm_forward(const fa_gpu_norm *n, const void *in, void *out, fa_gpu_type
 
 	if (!n->frozen)
 	{
-		FA_BY_TYPE(type, FA_LAUNCH(statistics<T>, fa_blocks(threads), FA_THREADS, stream,
+		FA_BY_TYPE(type, FA_LAUNCH(norm_statistics<T>, fa_blocks(threads), FA_THREADS, stream,
 								   (const T *) in, n->rows, n->channels, blocks, n->partials));
 		FA_TRY(FA_LAUNCHED(error));
 	}
-	FA_LAUNCH(prepare, fa_blocks(n->channels), FA_THREADS, stream, *n, blocks);
+	FA_LAUNCH(norm_prepare, fa_blocks(n->channels), FA_THREADS, stream, *n, blocks);
 	FA_TRY(FA_LAUNCHED(error));
 	return fa_gpu_affine(in, n->saved + 2 * n->channels, n->saved + 3 * n->channels, NULL, out,
 						 n->rows, n->channels, n->activation, type, stream, error);
@@ -198,15 +199,15 @@ fa_gpu_norm_backward(const fa_gpu_norm *n, const void *x, const void *dy, void *
 	size_t threads = (size_t) blocks * (n->channels / FA_GPU_CHANNELS);
 	size_t groups = n->rows * (n->channels / FA_GPU_CHANNELS);
 
-	FA_BY_TYPE(type, FA_LAUNCH(backward_sums<T>, fa_blocks(threads), FA_THREADS, stream, *n,
+	FA_BY_TYPE(type, FA_LAUNCH(norm_backward_sums<T>, fa_blocks(threads), FA_THREADS, stream, *n,
 							   (const T *) x, (const T *) dy, blocks));
 	FA_TRY(FA_LAUNCHED(error));
-	FA_LAUNCH(backward_finish, fa_blocks(n->channels), FA_THREADS, stream, *n, blocks, means,
+	FA_LAUNCH(norm_backward_finish, fa_blocks(n->channels), FA_THREADS, stream, *n, blocks, means,
 			  d_weight, d_bias, real);
 	FA_TRY(FA_LAUNCHED(error));
 	if (dx == NULL)
 		return FA_OK;
-	FA_BY_TYPE(type, FA_LAUNCH(backward_data<T>, fa_blocks(groups), FA_THREADS, stream, *n,
+	FA_BY_TYPE(type, FA_LAUNCH(norm_backward_data<T>, fa_blocks(groups), FA_THREADS, stream, *n,
 							   (const T *) x, (const T *) dy, (T *) dx, (const float *) means));
 	return FA_LAUNCHED(error);
 }
