@@ -14,7 +14,10 @@
 # into faceattr.so, into the companion program and, what it needs of it, into
 # faceattr_cuda.so.
 
-CORE_SOURCES = $(wildcard src/*.c src/vision/*.c src/nn/*.c src/face/*.c)
+# a session's side of the service, and the rest, which is the program's
+CLIENT_SOURCES = $(patsubst %,src/service/%.c,ring exchange client reader)
+SERVICE_SOURCES = $(filter-out $(CLIENT_SOURCES),$(wildcard src/service/*.c))
+CORE_SOURCES = $(wildcard src/*.c src/vision/*.c src/nn/*.c src/face/*.c) $(CLIENT_SOURCES)
 PG_SOURCES = $(wildcard src/pg/*.c)
 TRAINER_SOURCES = $(wildcard trainer/*.c)
 UNIT_SOURCES = $(wildcard test/unit/test_*.c)
@@ -27,7 +30,7 @@ JOBS ?= $(shell nproc)
 SANITIZE ?=
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 WARNINGS = -Wall -Wextra -Werror
-CORE_CFLAGS = -std=gnu11 -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
+CORE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
 CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -ldl -lpthread
 HDF5_CFLAGS = $(shell pkg-config --cflags hdf5-serial 2>/dev/null)
@@ -49,7 +52,7 @@ PG_CONFIG ?= pg_config
 PGXS = $(MAKE) -s --no-print-directory -f extension.mk PG_CONFIG='$(PG_CONFIG)' CORE='$(CORE)' CORE_LIBS='$(CORE_LIBS)' \
 	WARNINGS='$(WARNINGS)'
 
-all: trainer/faceattr extension cuda
+all: trainer/faceattr faceattr-service extension cuda
 extension: $(CORE)
 	@test -f "$$($(PG_CONFIG) --pgxs)" || { echo "PostgreSQL's server headers are missing: 'make deps' installs them" >&2; false; }
 	@echo '  PGXS faceattr.so'
@@ -59,13 +62,13 @@ install: all
 uninstall installcheck:
 	+@$(PGXS) $@
 clean:
-	rm -rf $(BUILD) $(BUILD)-sanitize trainer/faceattr faceattr_cuda.so
+	rm -rf $(BUILD) $(BUILD)-sanitize trainer/faceattr faceattr-service faceattr_cuda.so
 	+@test ! -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)" || $(PGXS) clean
 
 # --- The core, the companion program, unit tests and benchmarks
 
 # told apart from faults in the code, once
-HEADERS = stdio.h dnnl.h jpeglib.h png.h ft2build.h jansson.h archive.h libpq-fe.h
+HEADERS = stdio.h seccomp.h dnnl.h jpeglib.h png.h ft2build.h jansson.h archive.h libpq-fe.h
 $(BUILD)/libraries:
 	@mkdir -p $(@D)
 	@printf '#include <%s>\n' $(HEADERS) | $(CC) $(CORE_CFLAGS) -fsyntax-only -x c - || \
@@ -111,9 +114,14 @@ trainer/faceattr: $(BUILD)/trainer/main.o $(TRAINER) $(CORE)
 	@echo '  LD $@'
 	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(TRAINER_LIBS)
 
+faceattr-service: $(SERVICE_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
+	@echo '  LD $@'
+	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lseccomp $(CORE_LIBS)
+
 $(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(TRAINER) $(CORE)
 	@echo '  LD $@'
-	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(TRAINER_LIBS)
+	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka -lseccomp $(TRAINER_LIBS)
+$(BUILD)/test/unit/test_service: $(BUILD)/src/service/sandbox.o
 
 $(BENCHES): %: %.o $(CORE)
 	@echo '  LD $@'
@@ -220,7 +228,7 @@ fuzz: fuzzers
 # --- Packages
 
 PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
-PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev \
+PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev libseccomp-dev \
 	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler libhdf5-dev \
 	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg postgresql-$(PG_MAJOR) \
 	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
@@ -261,7 +269,7 @@ C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/
 format:
 	clang-format -i $(C_FILES)
 
-LINTED = $(CORE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(UNIT_SOURCES) \
+LINTED = $(CORE_SOURCES) $(SERVICE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(UNIT_SOURCES) \
 	$(UNIT_HELPERS) $(FUZZ_SOURCES) $(if $(HAS_CUDA),$(GPU_SOURCES))
 
 lint: $(BUILD)/trainer/event.pb-c.h

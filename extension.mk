@@ -25,13 +25,13 @@ install: install-faceattr
 install-faceattr:
 	$(MKDIR_P) '$(DESTDIR)$(bindir)'
 	$(INSTALL) -d -m 755 '$(DESTDIR)$(datadir)/extension/faceattr'
-	$(INSTALL_PROGRAM) trainer/faceattr '$(DESTDIR)$(bindir)/'
+	$(INSTALL_PROGRAM) trainer/faceattr faceattr-service '$(DESTDIR)$(bindir)/'
 	$(if $(wildcard faceattr_cuda.so),$(INSTALL_SHLIB) faceattr_cuda.so '$(DESTDIR)$(pkglibdir)/')
 	$(INSTALL_DATA) $(wildcard $(WEIGHTS)/*.safetensors) '$(DESTDIR)$(datadir)/extension/faceattr/'
 
 uninstall: uninstall-faceattr
 uninstall-faceattr:
-	rm -f '$(DESTDIR)$(bindir)/faceattr' '$(DESTDIR)$(pkglibdir)/faceattr_cuda.so'
+	rm -f '$(DESTDIR)$(bindir)/faceattr' '$(DESTDIR)$(bindir)/faceattr-service' '$(DESTDIR)$(pkglibdir)/faceattr_cuda.so'
 	rm -rf '$(DESTDIR)$(datadir)/extension/faceattr'
 
 .PHONY: install-faceattr uninstall-faceattr

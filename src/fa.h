@@ -26,6 +26,8 @@ typedef enum fa_status
 	FA_NOT_FOUND,   /* a file, a model, a label */
 	FA_INVALID,     /* the caller's argument makes no sense */
 	FA_IO,
+	FA_DEVICE_LOST, /* the device or the process that worked on it is gone; a new one may do better
+					 */
 	FA_INTERNAL
 } fa_status;
 

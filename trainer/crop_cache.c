@@ -5,7 +5,6 @@
  *		labels' names and the origin. Adding threads share a lock for the end of the file
  *		and the table, and write outside of it.
  */
-#define _GNU_SOURCE
 #include "crop_cache.h"
 
 #include <errno.h>

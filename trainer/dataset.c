@@ -3,7 +3,6 @@
  *		Reading images and labels; see dataset.h. libarchive walks archives and
  *		directories by the same calls.
  */
-#define _GNU_SOURCE
 #include "dataset.h"
 
 #include "crop_cache.h"

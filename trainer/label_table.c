@@ -3,7 +3,6 @@
  *		The labels of a dataset: from a table of tab- or comma-separated values, or
  *		from UTKFace's file names; see dataset.h.
  */
-#define _GNU_SOURCE
 #include "dataset.h"
 
 #include <errno.h>

@@ -4,7 +4,6 @@
  *		and types decide how each is fetched, everything but the image as text. No call
  *		waits for the server without asking the interrupt.
  */
-#define _GNU_SOURCE
 #include "query.h"
 
 #include "copy_binary.h"

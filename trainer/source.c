@@ -3,7 +3,6 @@
  *		Labelled images for a training; see source.h. The main thread reads the query and
  *		its labels, the crop maker's threads look at the images.
  */
-#define _GNU_SOURCE
 #include "source.h"
 
 #include "../src/random.h"

@@ -2,7 +2,7 @@
  * annotate.c
  *		The how-old.net picture: the upright photo with a box and a label per face.
  */
-#include "face.h"
+#include "pipeline.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -57,6 +57,9 @@ fa_annotate(fa_pipeline *pipeline, const void *bytes, size_t length, const fa_fa
 
 	*annotated = NULL;
 	*annotated_length = 0;
+	if (pipeline->reader != NULL)
+		return pipeline->reader->annotate(pipeline, bytes, length, options, format, annotated,
+										  annotated_length, interrupt, error);
 	FA_TRY(fa_find_faces(pipeline, bytes, length, options, true, &faces, interrupt, error));
 	status = fa_photo_open(&photo, bytes, length, options->max_pixels, error);
 	if (status == FA_OK)

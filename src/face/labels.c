@@ -2,7 +2,6 @@
  * labels.c
  *		Reading ages and names of classes; see labels.h.
  */
-#define _GNU_SOURCE
 #include "labels.h"
 
 #include "face.h"

@@ -112,10 +112,14 @@ typedef enum fa_trainer_state
 typedef struct fa_engine_interface
 {
 	const char *name; /* "cpu" */
+	/* Images that a run had best have, where there are as many; no more than 64. */
+	int batch;
 
 	/* A message in *error says why an engine cannot be had here. */
 	fa_status (*open)(const fa_engine_options *options, fa_engine **engine, fa_error *error);
 	void (*close)(fa_engine *engine);
+	/* "NVIDIA H100, driver 13.0, cuDNN 9.19" (optional). */
+	void (*describe)(const fa_engine *engine, char *text, size_t size);
 	/* Changes the number of threads of later calls. */
 	void (*set_threads)(fa_engine *engine, int threads);
 	/* What AUTO means here; a precision that the device lacks is FA_UNSUPPORTED. */

@@ -107,6 +107,8 @@ error_code(fa_status status, bool image)
 			return ERRCODE_OUT_OF_MEMORY;
 		case FA_IO:
 			return ERRCODE_IO_ERROR;
+		case FA_DEVICE_LOST:
+			return ERRCODE_SYSTEM_ERROR;
 		case FA_OK:
 		case FA_INTERRUPTED: /* only when should_stop said so: core_leave has raised it */
 		case FA_INTERNAL:

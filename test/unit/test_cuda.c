@@ -3,7 +3,6 @@
  *		Loading the CUDA engine: what is missing is said, by the call that needs it. With
  *		the library built, but no GPU or driver, opening it says so too.
  */
-#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>

@@ -5,7 +5,6 @@
  *		memory or patience. Each must be an error of the right kind; run under
  *		sanitizers this also shows that nothing is overrun or lost.
  */
-#define _GNU_SOURCE /* memmem */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>

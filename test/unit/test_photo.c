@@ -4,7 +4,6 @@
  *		orientation against the EXIF standard's words, scaled and partial decodes
  *		against the whole one, and what the encoders write.
  */
-#define _GNU_SOURCE /* memmem */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>

@@ -4,7 +4,6 @@
  *		the tests make themselves (YUV4MPEG2: a line of text and plain planes), and
  *		what happens to damaged, hostile and impossible ones.
  */
-#define _GNU_SOURCE /* memmem */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>

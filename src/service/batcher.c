@@ -1,0 +1,620 @@
+/*
+ * batcher.c
+ *		Requests of all sessions for the same network, precision and image size become one batch.
+ *
+ * Two threads meet here. The intake (main.c) calls fa_batcher_add, which copies a request's pixels
+ *to the end of an open batch: while the engine runs one batch, the next is filled. The runner,
+ *which alone touches engine and models, takes the open batch whose oldest request is the oldest,
+ * runs it, and puts every request's share of the outputs into its reply. One mutex guards the list
+ * of open batches and the queue of models to load.
+ *
+ * When does a batch start? At once when it is full, or when nobody else is to be expected: a lone
+ * session never waits. Otherwise when it has as many requests as the batch before it, of the
+ * same network, or when its oldest has waited batch_delay. So sessions that all wait for the
+ * same batch come together in the next one, too.
+ */
+#include "batcher.h"
+
+#include "models.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_REQUESTS 256               /* of a batch */
+#define MAX_BYTES ((size_t) 64 << 20)  /* of a batch of more than one request */
+#define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
+#define USUAL_SIDE 640                 /* of a photo at detection */
+#define LOOK_BACK 20                   /* batch delays after which nobody is expected */
+#define LARGEST_SIDE 16384             /* of an image */
+#define MAX_COUNT 65536                /* images of a request */
+
+/* What requests must have in common to share a batch. */
+typedef struct batch_key
+{
+	uint8_t model[FA_SERVICE_KEY];
+	uint32_t precision, part, height, width;
+} batch_key;
+
+typedef struct share
+{
+	int slot;
+	int count; /* images */
+	uint32_t wanted;
+	int64_t submitted;
+} share;
+
+typedef struct batch
+{
+	struct batch *next;
+	batch_key key;
+	share shares[MAX_REQUESTS];
+	int requests, count; /* count: images of all */
+	uint8_t *pixels;
+	size_t capacity;
+	int64_t since; /* when the oldest was added */
+} batch;
+
+/* How many requests the latest batch of a part had: what is to be expected of the next. */
+typedef struct lately
+{
+	int requests;
+	int64_t when;
+} lately;
+
+struct fa_batcher
+{
+	fa_ring *ring;
+	const fa_engine_interface *interface;
+	fa_models *models; /* the runner's */
+	pthread_mutex_t lock;
+	pthread_cond_t added;
+	batch *open, *spare; /* open: oldest first */
+	int loads[FA_RING_MAX_SLOTS + FA_RING_WORKERS], load_count;
+	lately lately[2];
+	/* the runner's */
+	float *outputs[FA_MAX_OUTPUTS];
+	size_t output_capacity[FA_MAX_OUTPUTS];
+	fa_shape *shapes;
+	fa_interrupt beat;
+};
+
+/* --- Ends --------------------------------------------------------------------------- */
+
+void
+fa_service_refuse(fa_ring *ring, int slot, const fa_error *error)
+{
+	fa_reply *reply = &ring->slot[slot].reply;
+
+	reply->status = error->status;
+	reply->length = 0;
+	memcpy(reply->message, error->message, sizeof(reply->message));
+	memcpy(reply->detail, error->detail, sizeof(reply->detail));
+	atomic_fetch_add(&ring->header->failed, 1);
+	fa_ring_finish(ring, slot);
+}
+
+static void
+show_error(fa_ring *ring, const fa_error *error)
+{
+	fa_ring_header *header = ring->header;
+
+	snprintf(header->last_error, sizeof(header->last_error), "%s%s%s", error->message,
+			 error->detail[0] == '\0' ? "" : ": ", error->detail);
+	atomic_store(&header->last_error_time, (int64_t) time(NULL));
+}
+
+void
+fa_service_die(fa_ring *ring, const fa_error *error)
+{
+	show_error(ring, error);
+	_exit(3);
+}
+
+/* --- Intake --------------------------------------------------------------------------- */
+
+static fa_status
+check_run(const fa_request *r, fa_error *error)
+{
+	size_t bytes = 3;
+
+	if (r->precision == FA_PRECISION_AUTO || r->precision > FA_PRECISION_TF32 ||
+		r->part > FA_PART_DETECTOR || r->count < 1 || r->count > MAX_COUNT || r->height < 1 ||
+		r->height > LARGEST_SIDE || r->width < 1 || r->width > LARGEST_SIDE ||
+		!fa_multiply(bytes, (size_t) r->height * r->width, &bytes) ||
+		!fa_multiply(bytes, r->count, &bytes) || bytes != r->length || bytes > FA_REQUEST_AREA)
+		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
+	return FA_OK;
+}
+
+static bool
+has_room(const fa_batcher *b, const batch *open, const fa_request *r)
+{
+	size_t image = (size_t) r->height * r->width * 3;
+
+	return open->requests < MAX_REQUESTS &&
+		   open->count + (int) r->count <= (int) atomic_load(&b->ring->header->batch_size) &&
+		   (open->count + (size_t) r->count) * image <= MAX_BYTES;
+}
+
+/* The open batch that takes it, perhaps a new one at the end of the list; NULL: no memory. */
+static batch *
+open_batch(fa_batcher *b, const batch_key *key, const fa_request *r)
+{
+	batch **link = &b->open, *made;
+
+	for (; *link != NULL; link = &(*link)->next)
+		if (memcmp(&(*link)->key, key, sizeof(*key)) == 0 && has_room(b, *link, r))
+			return *link;
+	made = b->spare;
+	if (made != NULL)
+		b->spare = made->next;
+	else
+		made = calloc(1, sizeof(batch));
+	if (made == NULL)
+		return NULL;
+	made->next = NULL;
+	made->key = *key;
+	made->requests = made->count = 0;
+	made->since = fa_ring_now();
+	*link = made;
+	return made;
+}
+
+static bool
+copy_pixels(batch *to, const fa_request *r, const void *pixels)
+{
+	size_t before = (size_t) to->count * r->height * r->width * 3;
+
+	if (before + r->length > to->capacity)
+	{
+		size_t capacity = before + r->length + before; /* grows by halves at least */
+		uint8_t *larger = realloc(to->pixels, capacity);
+
+		if (larger == NULL)
+			return false;
+		to->pixels = larger;
+		to->capacity = capacity;
+	}
+	memcpy(to->pixels + before, pixels, r->length);
+	return true;
+}
+
+static bool
+add_run(fa_batcher *b, int slot, const fa_request *r)
+{
+	batch_key key = {
+		.precision = r->precision, .part = r->part, .height = r->height, .width = r->width};
+	batch *to;
+
+	memcpy(key.model, r->model, FA_SERVICE_KEY);
+	to = open_batch(b, &key, r);
+	if (to == NULL || !copy_pixels(to, r, fa_ring_request_area(b->ring, slot)))
+		return false; /* an empty batch may stay, for the next */
+	to->shares[to->requests++] =
+		(share){slot, (int) r->count, r->wanted, atomic_load(&b->ring->slot[slot].submitted)};
+	to->count += (int) r->count;
+	return true;
+}
+
+void
+fa_batcher_add(fa_batcher *b, int slot, const fa_request *request)
+{
+	fa_error error;
+	bool added = true;
+
+	if (request->kind == FA_REQUEST_RUN && check_run(request, &error) != FA_OK)
+	{
+		fa_service_refuse(b->ring, slot, &error);
+		return;
+	}
+	pthread_mutex_lock(&b->lock);
+	if (request->kind == FA_REQUEST_RUN)
+		added = add_run(b, slot, request);
+	else
+		b->loads[b->load_count++] = slot; /* a slot has one request: there is room */
+	pthread_cond_signal(&b->added);
+	pthread_mutex_unlock(&b->lock);
+	if (!added)
+	{
+		fa_no_memory(&error, request->length);
+		fa_service_refuse(b->ring, slot, &error);
+	}
+}
+
+/* --- The runner: beats ---------------------------------------------------------------- */
+
+static bool
+never_stop(void *argument)
+{
+	fa_batcher *b = argument;
+
+	atomic_fetch_add(&b->ring->header->beat, 1);
+	return false;
+}
+
+/* A black image of the size, in the service's fastest precision; nobody waits for the outputs. */
+static void
+warm_up(fa_batcher *b, fa_model *model, int count, int height, int width)
+{
+	uint8_t *black = calloc((size_t) count * height * width, 3);
+	fa_batch batch = {count, height, width, black};
+	float *outputs[FA_MAX_OUTPUTS] = {NULL};
+	fa_error error;
+
+	if (black != NULL)
+		b->interface->run(model, &batch, outputs, &b->beat, &error);
+	free(black);
+}
+
+/* --- The runner: loading ----------------------------------------------------------------- */
+
+static fa_status
+load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
+{
+	fa_bytes file = {fa_ring_request_area(b->ring, slot), r->length};
+	fa_reply *reply = &b->ring->slot[slot].reply;
+	fa_precision precision;
+	fa_served_model *model;
+
+	if (r->precision > FA_PRECISION_TF32 || r->length > FA_REQUEST_AREA)
+		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
+	precision = r->precision == FA_PRECISION_AUTO
+					? (fa_precision) atomic_load(&b->ring->header->fastest)
+					: (fa_precision) r->precision;
+	if ((atomic_load(&b->ring->header->precisions) & UINT32_C(1) << precision) == 0)
+		return fa_fail(error, FA_UNSUPPORTED,
+					   "the device of faceattr-service does not compute in that precision");
+	FA_TRY(fa_models_get(b->models, r->model, precision, r->length == 0 ? NULL : &file, &model,
+						 error));
+	if (r->length > 0)
+		warm_up(b, model->attributes.model, 1, model->attributes.height, model->attributes.width);
+	if (model->attributes.metadata_length > FA_REPLY_AREA)
+		return fa_fail(error, FA_TOO_LARGE, "the model's metadata are too long");
+	memcpy(fa_ring_reply_area(b->ring, slot), model->attributes.metadata,
+		   model->attributes.metadata_length);
+	reply->length = model->attributes.metadata_length;
+	reply->count = precision;
+	return FA_OK;
+}
+
+static void
+load_next(fa_batcher *b, int slot)
+{
+	fa_request request = b->ring->slot[slot].request;
+	fa_error error;
+
+	if (load(b, slot, &request, &error) == FA_OK)
+		fa_ring_finish(b->ring, slot);
+	else
+	{
+		if (error.status != FA_NOT_FOUND) /* which is a question's usual answer */
+			show_error(b->ring, &error);
+		fa_service_refuse(b->ring, slot, &error);
+		if (error.status == FA_DEVICE_LOST)
+			fa_service_die(b->ring, &error);
+	}
+}
+
+/* --- The runner: batches ------------------------------------------------------------------- */
+
+/* The network of a batch, on the device, and the floats of each of its outputs for one image. */
+static fa_status
+network(fa_batcher *b, const batch *of, fa_served_model **served, fa_model **model,
+		size_t sizes[FA_MAX_OUTPUTS], fa_error *error)
+{
+	const fa_net *net = fa_models_detector_net(b->models);
+	const fa_attribute_model *a;
+
+	memset(sizes, 0, FA_MAX_OUTPUTS * sizeof(sizes[0]));
+	*served = NULL;
+	if (of->key.part == FA_PART_DETECTOR)
+	{
+		FA_TRY(fa_net_shapes(net, (int) of->key.height, (int) of->key.width, b->shapes, error));
+		for (int i = 0; i < net->output_count; i++)
+		{
+			const fa_shape *shape = &b->shapes[net->outputs[i].op];
+
+			sizes[i] = (size_t) shape->height * shape->width * shape->channels;
+		}
+		return fa_models_detector(b->models, (fa_precision) of->key.precision, model, error);
+	}
+	FA_TRY(fa_models_get(b->models, of->key.model, (fa_precision) of->key.precision, NULL, served,
+						 error));
+	a = &(*served)->attributes;
+	if (of->key.height != (uint32_t) a->height || of->key.width != (uint32_t) a->width)
+		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
+	for (int i = 0; i < a->head_count; i++)
+		sizes[a->outputs[i]] = (size_t) a->heads[i].classes;
+	sizes[a->embedding] = (size_t) a->embedding_size;
+	*model = a->model;
+	(*served)->images += (uint64_t) of->count;
+	return FA_OK;
+}
+
+static fa_status
+make_outputs(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS], fa_error *error)
+{
+	for (int i = 0; i < FA_MAX_OUTPUTS; i++)
+	{
+		size_t needed = sizes[i] * (size_t) of->count * sizeof(float);
+
+		if (needed <= b->output_capacity[i])
+			continue;
+		free(b->outputs[i]);
+		b->outputs[i] = malloc(needed);
+		b->output_capacity[i] = b->outputs[i] == NULL ? 0 : needed;
+		if (b->outputs[i] == NULL)
+			return fa_no_memory(error, needed);
+	}
+	return FA_OK;
+}
+
+static fa_status
+run_pieces(fa_batcher *b, const batch *of, fa_served_model *served, fa_model *model,
+		   const size_t sizes[FA_MAX_OUTPUTS], fa_error *error)
+{
+	size_t image = (size_t) of->key.height * of->key.width * 3;
+	int at_most = b->interface->batch;
+
+	for (int done = 0; done < of->count;)
+	{
+		int n = of->count - done < at_most ? of->count - done : at_most;
+		fa_batch piece = {n, (int) of->key.height, (int) of->key.width, of->pixels + done * image};
+		float *outputs[FA_MAX_OUTPUTS];
+		fa_status status;
+
+		for (int i = 0; i < FA_MAX_OUTPUTS; i++)
+			outputs[i] = sizes[i] == 0 ? NULL : b->outputs[i] + done * sizes[i];
+		status = b->interface->run(model, &piece, outputs, &b->beat, error);
+		if (status == FA_NO_MEMORY && fa_models_make_room(b->models, served))
+			continue;
+		if (status == FA_NO_MEMORY && n > 1)
+		{
+			at_most = n / 2;
+			continue;
+		}
+		FA_TRY(status);
+		done += n;
+	}
+	return FA_OK;
+}
+
+/* Every request's part of the outputs that it wants, one after the other. */
+static void
+hand_out(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS])
+{
+	size_t first = 0;
+
+	for (int r = 0; r < of->requests; r++)
+	{
+		const share *s = &of->shares[r];
+		fa_reply *reply = &b->ring->slot[s->slot].reply;
+		char *to = fa_ring_reply_area(b->ring, s->slot);
+		size_t length = 0;
+		fa_error error;
+
+		for (int i = 0; i < FA_MAX_OUTPUTS; i++)
+			if ((s->wanted & UINT32_C(1) << i) != 0)
+				length += sizes[i] * (size_t) s->count * sizeof(float);
+		if (length > FA_REPLY_AREA)
+		{
+			fa_fail(&error, FA_TOO_LARGE, "the outputs are too large for faceattr-service");
+			fa_service_refuse(b->ring, s->slot, &error);
+		}
+		else
+		{
+			for (int i = 0; i < FA_MAX_OUTPUTS; i++)
+				if ((s->wanted & UINT32_C(1) << i) != 0 && sizes[i] > 0)
+				{
+					size_t n = sizes[i] * (size_t) s->count * sizeof(float);
+
+					memcpy(to, b->outputs[i] + first * sizes[i], n);
+					to += n;
+				}
+			reply->length = length;
+			reply->count = (uint32_t) s->count;
+			fa_ring_finish(b->ring, s->slot);
+		}
+		first += (size_t) s->count;
+	}
+}
+
+/* 0: one image, 1: two, 2: up to four ... */
+static int
+fill_bin(int count)
+{
+	int bin = 0;
+
+	while (bin < FA_RING_FILL_BINS - 1 && 1 << bin < count)
+		bin++;
+	return bin;
+}
+
+static void
+run_batch(fa_batcher *b, batch *of)
+{
+	fa_ring_header *header = b->ring->header;
+	int64_t start = fa_ring_now();
+	size_t sizes[FA_MAX_OUTPUTS];
+	fa_served_model *served;
+	fa_model *model;
+	fa_error error;
+	fa_status status = network(b, of, &served, &model, sizes, &error);
+
+	if (status == FA_OK)
+		status = make_outputs(b, of, sizes, &error);
+	if (status == FA_OK)
+		status = run_pieces(b, of, served, model, sizes, &error);
+	for (int i = 0; i < of->requests; i++)
+		atomic_fetch_add(&header->wait_time, (uint64_t) (start - of->shares[i].submitted));
+	atomic_fetch_add(&header->run_time, (uint64_t) (fa_ring_now() - start));
+	atomic_fetch_add(&header->images, (uint64_t) of->count);
+	atomic_fetch_add(&header->batches, 1);
+	atomic_fetch_add(&header->fill[fill_bin(of->count)], 1);
+	never_stop(b);
+	if (status == FA_OK)
+	{
+		hand_out(b, of, sizes);
+		return;
+	}
+	show_error(b->ring, &error);
+	for (int i = 0; i < of->requests; i++)
+		fa_service_refuse(b->ring, of->shares[i].slot, &error);
+	if (status == FA_DEVICE_LOST)
+		fa_service_die(b->ring, &error);
+}
+
+/* --- The runner: when --------------------------------------------------------------------------
+ */
+
+/* Under the lock: microseconds until the batch may start; 0: now. */
+static int64_t
+time_left(const fa_batcher *b, const batch *open, int64_t now)
+{
+	const lately *l = &b->lately[open->key.part];
+	int64_t delay = atomic_load(&b->ring->header->batch_delay);
+
+	if (open->count >= (int) atomic_load(&b->ring->header->batch_size) ||
+		open->requests >= l->requests || now - l->when > LOOK_BACK * delay ||
+		now - open->since >= delay)
+		return 0;
+	return delay - (now - open->since);
+}
+
+/* Under the lock: takes the batch that starts now out of the list; NULL: wait so long (< 0: for
+ * ever). */
+static batch *
+take_batch(fa_batcher *b, int64_t *wait)
+{
+	int64_t now = fa_ring_now();
+
+	*wait = -1;
+	for (batch **link = &b->open; *link != NULL; link = &(*link)->next)
+	{
+		batch *open = *link;
+		int64_t left = open->requests == 0 ? -1 : time_left(b, open, now);
+
+		if (left == 0)
+		{
+			*link = open->next;
+			return open;
+		}
+		if (left > 0 && (*wait < 0 || left < *wait))
+			*wait = left;
+	}
+	return NULL;
+}
+
+/* Under the lock. */
+static void
+give_back(fa_batcher *b, batch *done)
+{
+	b->lately[done->key.part] = (lately){done->requests, fa_ring_now()};
+	if (done->capacity > KEPT_BYTES)
+	{
+		free(done->pixels);
+		done->pixels = NULL;
+		done->capacity = 0;
+	}
+	done->next = b->spare;
+	b->spare = done;
+}
+
+static void
+sleep_until_added(fa_batcher *b, int64_t microseconds)
+{
+	struct timespec until;
+
+	if (microseconds < 0)
+	{
+		pthread_cond_wait(&b->added, &b->lock);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long) (microseconds % 1000000) * 1000;
+	until.tv_sec += (time_t) (microseconds / 1000000) + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_cond_timedwait(&b->added, &b->lock, &until);
+}
+
+void
+fa_batcher_warm_up(fa_batcher *b)
+{
+	fa_model *detector;
+	fa_error error;
+
+	if (fa_models_detector(b->models, (fa_precision) atomic_load(&b->ring->header->fastest),
+						   &detector, &error) == FA_OK)
+		warm_up(b, detector, 1, USUAL_SIDE, USUAL_SIDE);
+}
+
+void
+fa_batcher_run(fa_batcher *b)
+{
+	batch *taken;
+	int64_t wait;
+
+	pthread_mutex_lock(&b->lock);
+	for (;;)
+	{
+		if (b->load_count > 0)
+		{
+			int slot = b->loads[0];
+
+			memmove(b->loads, b->loads + 1, --b->load_count * sizeof(b->loads[0]));
+			pthread_mutex_unlock(&b->lock);
+			load_next(b, slot);
+			never_stop(b);
+			pthread_mutex_lock(&b->lock);
+		}
+		else if ((taken = take_batch(b, &wait)) != NULL)
+		{
+			pthread_mutex_unlock(&b->lock);
+			run_batch(b, taken);
+			fa_models_show(b->models);
+			pthread_mutex_lock(&b->lock);
+			give_back(b, taken);
+		}
+		else
+			sleep_until_added(b, wait);
+	}
+}
+
+fa_status
+fa_batcher_open(const fa_engine_interface *interface, fa_engine *engine, const char *directory,
+				fa_ring *ring, fa_batcher **batcher, fa_error *error)
+{
+	fa_batcher *b = calloc(1, sizeof(fa_batcher));
+	pthread_condattr_t monotonic;
+	fa_status status;
+
+	*batcher = NULL;
+	if (b == NULL)
+		return fa_no_memory(error, sizeof(fa_batcher));
+	b->ring = ring;
+	b->interface = interface;
+	b->beat = (fa_interrupt){never_stop, b};
+	status = fa_models_open(interface, engine, directory, ring, &b->models, error);
+	if (status == FA_OK)
+	{
+		b->shapes = malloc(fa_models_detector_net(b->models)->op_count * sizeof(fa_shape));
+		if (b->shapes == NULL)
+			status = fa_no_memory(error, sizeof(fa_shape));
+	}
+	if (status != FA_OK)
+	{
+		fa_models_close(b->models);
+		free(b);
+		return status;
+	}
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->added, &monotonic);
+	*batcher = b;
+	return FA_OK;
+}

@@ -1,0 +1,161 @@
+/*
+ * exchange.c
+ *		A request and its reply, seen from the session; see exchange.h, and ring.h for the protocol.
+ */
+#include "exchange.h"
+
+#include "client.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GRACE 20 /* patiences in which a service that is not there must be replaced or settled */
+
+static fa_ring *current;
+static _Thread_local int own_slot = -1;
+
+void
+fa_service_use(fa_ring *ring)
+{
+	current = ring;
+}
+
+void
+fa_exchange_own_slot(int slot)
+{
+	own_slot = slot;
+}
+
+/* A string of the ring's, which may lack its end. */
+static void
+copy_text(char *to, size_t size, const char *from, size_t from_size)
+{
+	size_t length = strnlen(from, from_size);
+
+	snprintf(to, size, "%.*s", (int) (length < size ? length : size - 1), from);
+}
+
+static fa_status
+not_running(const fa_ring *ring, fa_error *error)
+{
+	char reason[200] = "";
+
+	fa_fail(error, FA_UNSUPPORTED, "faceattr-service is not running");
+	if (ring == NULL)
+		return fa_detail(error, "This process has none.");
+	copy_text(reason, sizeof(reason), ring->header->last_error, sizeof(ring->header->last_error));
+	return reason[0] != '\0' ? fa_detail(error, "%s", reason) : FA_UNSUPPORTED;
+}
+
+static bool
+is_ready(const fa_ring *ring)
+{
+	return atomic_load(&ring->header->state) == FA_SERVICE_READY;
+}
+
+static fa_status
+claim(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
+{
+	for (;;)
+	{
+		uint32_t seen = atomic_load(&x->ring->header->freed);
+
+		x->slot = own_slot < 0                            ? fa_ring_claim(x->ring)
+				  : fa_ring_claim_slot(x->ring, own_slot) ? own_slot
+														  : -1;
+		if (x->slot >= 0)
+			return FA_OK;
+		if (!is_ready(x->ring))
+			return not_running(x->ring, error);
+		fa_ring_wait_freed(x->ring, seen, FA_RING_PATIENCE);
+		FA_TRY(fa_check_interrupt(interrupt, error));
+	}
+}
+
+fa_status
+fa_exchange_begin(fa_exchange *x, fa_request_kind kind, size_t length,
+				  const fa_interrupt *interrupt, fa_error *error)
+{
+	memset(x, 0, sizeof(*x));
+	x->ring = current;
+	if (length > FA_REQUEST_AREA)
+	{
+		fa_fail(error, FA_TOO_LARGE, "this is too large for faceattr-service");
+		return fa_detail(error, "%zu bytes; it takes %zu.", length, FA_REQUEST_AREA);
+	}
+	if (x->ring == NULL || !is_ready(x->ring))
+		return not_running(x->ring, error);
+	FA_TRY(fa_ring_map_areas(x->ring, error));
+	FA_TRY(claim(x, interrupt, error));
+	x->request.kind = kind;
+	x->request.length = length;
+	x->data = fa_ring_request_area(x->ring, x->slot);
+	x->answer = fa_ring_reply_area(x->ring, x->slot);
+	return FA_OK;
+}
+
+static fa_status
+give_up(fa_exchange *x, fa_status status)
+{
+	fa_ring_abandon(x->ring, x->slot);
+	return status;
+}
+
+static fa_status
+wait_for_reply(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
+{
+	int without_service = 0;
+
+	while (!fa_ring_wait(x->ring, x->slot, FA_RING_PATIENCE))
+	{
+		uint64_t word = atomic_load(&x->ring->slot[x->slot].word);
+
+		if (fa_check_interrupt(interrupt, error) != FA_OK)
+			return give_up(x, FA_INTERRUPTED);
+		if (fa_word_owner(word) != (uint32_t) getpid())
+			return fa_fail(error, FA_DEVICE_LOST, "the memory of faceattr-service is damaged");
+		/* The supervisor settles what is lost; this is for when there is none, or it is late. */
+		without_service = is_ready(x->ring) ? 0 : without_service + 1;
+		if (without_service == GRACE)
+			return give_up(x, fa_fail(error, FA_DEVICE_LOST,
+									  "faceattr-service ended while it had the request"));
+	}
+	return FA_OK;
+}
+
+fa_status
+fa_exchange_call(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_slot *slot = &x->ring->slot[x->slot];
+
+	slot->request = x->request;
+	fa_ring_submit(x->ring, x->slot);
+	FA_TRY(wait_for_reply(x, interrupt, error));
+	x->reply = slot->reply;
+	if (x->reply.status == FA_OK && x->reply.length <= FA_REPLY_AREA)
+		return FA_OK;
+	if (x->reply.status == FA_OK || x->reply.status > FA_INTERNAL)
+		return fa_exchange_nonsense(x, "A length or status is out of range.", error);
+	memset(error, 0, sizeof(*error));
+	error->status =
+		x->reply.status == FA_INTERRUPTED ? FA_DEVICE_LOST : (fa_status) x->reply.status;
+	copy_text(error->message, sizeof(error->message), x->reply.message, sizeof(x->reply.message));
+	copy_text(error->detail, sizeof(error->detail), x->reply.detail, sizeof(x->reply.detail));
+	fa_exchange_end(x);
+	return error->status;
+}
+
+void
+fa_exchange_end(fa_exchange *x)
+{
+	fa_ring_release(x->ring, x->slot);
+}
+
+fa_status
+fa_exchange_nonsense(fa_exchange *x, const char *what, fa_error *error)
+{
+	fa_exchange_end(x);
+	fa_fail(error, FA_DEVICE_LOST, "faceattr-service has answered nonsense");
+	return fa_detail(error, "%s", what);
+}

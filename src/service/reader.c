@@ -1,0 +1,334 @@
+/*
+ * reader.c
+ *		For faceattr.decode_in = service: whole photos and crops go to the service, and faces come
+ *		back; see wire.h. Every value is checked against what the pipeline can say.
+ */
+#include "client.h"
+
+#include "../face/pipeline.h"
+#include "exchange.h"
+#include "wire.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the service's part took, added to what the pipeline has done. */
+static void
+add_work(fa_pipeline *p, const fa_reply *reply, int64_t images, int64_t faces)
+{
+	const fa_work *w = &reply->work;
+	double sum = w->decode + w->detect + w->classify;
+
+	p->work.images += images;
+	p->work.faces += faces;
+	if (!(w->decode >= 0 && w->detect >= 0 && w->classify >= 0 && sum < 1e6))
+		return;
+	p->work.decode += w->decode;
+	p->work.detect += w->detect;
+	p->work.classify += w->classify;
+}
+
+static fa_status
+begin(fa_exchange *x, const fa_pipeline *p, fa_request_kind kind, size_t length,
+	  const fa_interrupt *interrupt, fa_error *error)
+{
+	FA_TRY(fa_exchange_begin(x, kind, length, interrupt, error));
+	fa_service_name_model(p, x->request.model);
+	x->request.precision = p->precision;
+	return FA_OK;
+}
+
+static bool
+is_probability(float value)
+{
+	return value >= 0 && value <= 1;
+}
+
+/* false: this is no face of an image of width x height. */
+static bool
+read_face(const fa_pipeline *p, const fa_wire_face *from, double width, double height, fa_face *to)
+{
+	const fa_attribute_model *m = &p->attributes;
+	int genders = m->gender < 0 ? 0 : m->heads[m->gender].classes;
+	int races = m->race < 0 ? 0 : m->heads[m->race].classes;
+	double sum = from->age + from->age_low + from->age_high;
+
+	for (int i = 0; i < FA_LANDMARKS; i++)
+	{
+		to->landmarks[i][0] = from->landmarks[i][0];
+		to->landmarks[i][1] = from->landmarks[i][1];
+		sum += from->landmarks[i][0] + from->landmarks[i][1];
+	}
+	to->box = (fa_rect){from->box[0], from->box[1], from->box[2], from->box[3]};
+	to->score = from->score;
+	to->detect_score = from->detect_score;
+	to->classified = from->classified != 0;
+	to->has_age = from->has_age != 0;
+	to->has_gender = from->has_gender != 0;
+	to->has_race = from->has_race != 0;
+	to->age = from->age;
+	to->age_low = from->age_low;
+	to->age_high = from->age_high;
+	to->gender = from->gender;
+	to->race = from->race;
+	to->gender_confidence = from->gender_confidence;
+	to->race_confidence = from->race_confidence;
+	return isfinite(sum) && to->box.x1 >= 0 && to->box.y1 >= 0 && to->box.x2 <= width &&
+		   to->box.y2 <= height && to->box.x1 <= to->box.x2 && to->box.y1 <= to->box.y2 &&
+		   is_probability(to->score) && is_probability(to->detect_score) &&
+		   is_probability(to->gender_confidence) && is_probability(to->race_confidence) &&
+		   (!to->has_gender || (to->gender >= 0 && to->gender < genders)) &&
+		   (!to->has_race || (to->race >= 0 && to->race < races)) && (!to->has_age || m->age >= 0);
+}
+
+static bool
+read_floats(float *to, const void *from, size_t n)
+{
+	float worst = 0;
+
+	memcpy(to, from, n * sizeof(float));
+	for (size_t i = 0; i < n; i++)
+		worst += to[i] - to[i];
+	return worst == 0;
+}
+
+/* The reply to FIND; NULL, or what is wrong with it; out of memory is told in *error. */
+static const char *
+read_faces(fa_exchange *x, const fa_pipeline *p, fa_faces *faces, float **embeddings,
+		   fa_error *error)
+{
+	const fa_reply *r = &x->reply;
+	size_t dimension = embeddings == NULL ? 0 : (size_t) p->attributes.embedding_size;
+	size_t each = sizeof(fa_wire_face) + dimension * sizeof(float);
+	const char *from = x->answer;
+
+	if (r->count > r->length / each || r->length != r->count * each || r->dimension != dimension ||
+		r->width > INT32_MAX || r->height > INT32_MAX)
+		return "The number of faces does not fit the reply.";
+	faces->faces = calloc(r->count + 1, sizeof(fa_face));
+	if (embeddings != NULL)
+		*embeddings = malloc(r->count * dimension * sizeof(float) + 1);
+	if (faces->faces == NULL || (embeddings != NULL && *embeddings == NULL))
+	{
+		fa_no_memory(error, r->length);
+		return "";
+	}
+	faces->count = (int) r->count;
+	faces->width = (int) r->width;
+	faces->height = (int) r->height;
+	for (uint32_t i = 0; i < r->count; i++)
+	{
+		fa_wire_face face;
+
+		memcpy(&face, from + i * sizeof(face), sizeof(face));
+		if (!read_face(p, &face, r->width, r->height, &faces->faces[i]))
+			return "A face is out of range.";
+	}
+	if (embeddings != NULL &&
+		!read_floats(*embeddings, from + r->count * sizeof(fa_wire_face), r->count * dimension))
+		return "An embedding is not finite.";
+	return NULL;
+}
+
+static fa_status
+find(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options *options,
+	 bool classify, fa_faces *faces, float **embeddings, const fa_interrupt *interrupt,
+	 fa_error *error)
+{
+	const char *wrong;
+	fa_exchange x;
+
+	FA_TRY(fa_face_options_check(options, error));
+	FA_TRY(begin(&x, p, FA_REQUEST_FIND, length, interrupt, error));
+	x.request.options = *options;
+	x.request.classify = classify;
+	x.request.embed = embeddings != NULL;
+	memcpy(x.data, bytes, length);
+	FA_TRY(fa_exchange_call(&x, interrupt, error));
+	wrong = read_faces(&x, p, faces, embeddings, error);
+	if (wrong == NULL)
+	{
+		add_work(p, &x.reply, 1, faces->count);
+		fa_exchange_end(&x);
+		return FA_OK;
+	}
+	fa_faces_free(faces);
+	if (embeddings != NULL)
+	{
+		free(*embeddings);
+		*embeddings = NULL;
+	}
+	if (wrong[0] != '\0')
+		return fa_exchange_nonsense(&x, wrong, error);
+	fa_exchange_end(&x);
+	return error->status;
+}
+
+/* --- Ready crops -------------------------------------------------------------------------- */
+
+/* Lengths, then bytes; false: too much for one request. */
+static bool
+crops_length(const fa_bytes *crops, int count, size_t *length)
+{
+	*length = (size_t) count * sizeof(uint64_t);
+	for (int i = 0; i < count; i++)
+		if (crops[i].bytes != NULL && !fa_add(*length, crops[i].length, length))
+			return false;
+	return *length <= FA_REQUEST_AREA;
+}
+
+static void
+write_crops(const fa_bytes *crops, int count, char *to)
+{
+	char *bytes = to + (size_t) count * sizeof(uint64_t);
+
+	for (int i = 0; i < count; i++)
+	{
+		uint64_t length = crops[i].bytes == NULL ? FA_NO_CROP : crops[i].length;
+
+		memcpy(to + (size_t) i * sizeof(length), &length, sizeof(length));
+		if (crops[i].bytes == NULL)
+			continue;
+		memcpy(bytes, crops[i].bytes, crops[i].length);
+		bytes += crops[i].length;
+	}
+}
+
+static bool
+read_error(const fa_wire_error *from, fa_error *to)
+{
+	memset(to, 0, sizeof(*to));
+	if (from->status > FA_INTERNAL)
+		return false;
+	to->status = (fa_status) from->status;
+	memcpy(to->message, from->message, sizeof(to->message) - 1);
+	memcpy(to->detail, from->detail, sizeof(to->detail) - 1);
+	return true;
+}
+
+/* The reply to CLASSIFY; NULL, or what is wrong with it. */
+static const char *
+read_crops(fa_exchange *x, const fa_pipeline *p, int count, fa_face *faces, fa_error *errors,
+		   float *const *logits, float *embedding, int *found)
+{
+	const fa_attribute_model *m = &p->attributes;
+	const char *from = x->answer;
+	size_t expected = (size_t) count * (sizeof(fa_wire_face) + sizeof(fa_wire_error));
+
+	for (int h = 0; h < m->head_count && logits != NULL; h++)
+		expected += (size_t) m->heads[h].classes * sizeof(float);
+	if (embedding != NULL)
+		expected += (size_t) m->embedding_size * sizeof(float);
+	if (x->reply.length != expected)
+		return "The reply is of another length.";
+	for (int i = 0; i < count; i++)
+	{
+		fa_wire_face face;
+
+		memcpy(&face, from + (size_t) i * sizeof(face), sizeof(face));
+		if (!read_face(p, &face, INT32_MAX, INT32_MAX, &faces[i]))
+			return "A face is out of range.";
+		*found += faces[i].classified;
+	}
+	from += (size_t) count * sizeof(fa_wire_face);
+	for (int i = 0; i < count; i++)
+	{
+		fa_wire_error wire;
+
+		memcpy(&wire, from + (size_t) i * sizeof(wire), sizeof(wire));
+		if (!read_error(&wire, &errors[i]))
+			return "There is no such error.";
+	}
+	from += (size_t) count * sizeof(fa_wire_error);
+	for (int h = 0; h < m->head_count && logits != NULL; h++)
+	{
+		if (!read_floats(logits[h], from, (size_t) m->heads[h].classes))
+			return "Logits are not finite.";
+		from += (size_t) m->heads[h].classes * sizeof(float);
+	}
+	if (embedding != NULL && !read_floats(embedding, from, (size_t) m->embedding_size))
+		return "An embedding is not finite.";
+	return NULL;
+}
+
+static fa_status
+classify_some(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixels, fa_face *faces,
+			  fa_error *errors, float *const *logits, float *embedding,
+			  const fa_interrupt *interrupt, fa_error *error)
+{
+	const char *wrong;
+	fa_exchange x;
+	size_t length;
+	int found = 0;
+
+	if (!crops_length(crops, count, &length))
+		return fa_fail(error, FA_TOO_LARGE, "these crops are too large for faceattr-service");
+	FA_TRY(begin(&x, p, FA_REQUEST_CLASSIFY, length, interrupt, error));
+	x.request.options = fa_default_options();
+	x.request.options.max_pixels = max_pixels;
+	x.request.count = (uint32_t) count;
+	x.request.logits = logits != NULL;
+	x.request.embed = embedding != NULL;
+	write_crops(crops, count, x.data);
+	FA_TRY(fa_exchange_call(&x, interrupt, error));
+	wrong = read_crops(&x, p, count, faces, errors, logits, embedding, &found);
+	if (wrong != NULL)
+		return fa_exchange_nonsense(&x, wrong, error);
+	add_work(p, &x.reply, count, found);
+	fa_exchange_end(&x);
+	return FA_OK;
+}
+
+#define CROPS 64 /* of a request */
+
+static fa_status
+classify(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixels, fa_face *faces,
+		 fa_error *errors, float *const *logits, float *embedding, const fa_interrupt *interrupt,
+		 fa_error *error)
+{
+	if (p->attributes.model == NULL)
+		return fa_fail(error, FA_INVALID, "no attribute model is loaded");
+	for (int i = 0; i < count; i += CROPS)
+		FA_TRY(classify_some(p, crops + i, count - i < CROPS ? count - i : CROPS, max_pixels,
+							 faces + i, errors + i, i == 0 ? logits : NULL,
+							 i == 0 ? embedding : NULL, interrupt, error));
+	return FA_OK;
+}
+
+/* --- Annotated photos ------------------------------------------------------------------------ */
+
+static fa_status
+annotate(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options *options,
+		 const fa_format *format, uint8_t **annotated, size_t *annotated_length,
+		 const fa_interrupt *interrupt, fa_error *error)
+{
+	fa_exchange x;
+	fa_status status = FA_OK;
+
+	FA_TRY(fa_face_options_check(options, error));
+	FA_TRY(begin(&x, p, FA_REQUEST_ANNOTATE, length, interrupt, error));
+	x.request.options = *options;
+	x.request.format = format == NULL ? -1 : (int32_t) *format;
+	memcpy(x.data, bytes, length);
+	FA_TRY(fa_exchange_call(&x, interrupt, error));
+	*annotated = malloc(x.reply.length + 1);
+	if (*annotated == NULL)
+		status = fa_no_memory(error, x.reply.length);
+	else
+	{
+		memcpy(*annotated, x.answer, x.reply.length);
+		*annotated_length = x.reply.length;
+		add_work(p, &x.reply, 1, 0);
+	}
+	fa_exchange_end(&x);
+	return status;
+}
+
+static const fa_reader reader = {find, classify, annotate};
+
+void
+fa_service_read_there(fa_pipeline *pipeline, bool there)
+{
+	pipeline->reader = there ? &reader : NULL;
+}

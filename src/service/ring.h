@@ -1,0 +1,242 @@
+/*
+ * ring.h
+ *		The memory by which sessions hand work to faceattr-service, and the protocol of
+ *		its slots. Knows no PostgreSQL.
+ *
+ * The postmaster makes one memfd at start-up and every process below it inherits the
+ * descriptor; the service gets it, and nothing else of the server's. In it lie a header, the
+ * slots, and for every slot an area for what is asked and one for what is answered. Areas are
+ * large in address space and small in memory: pages exist once they are touched, and whoever
+ * frees a slot gives back what is more than FA_AREA_KEPT.
+ *
+ * Who may do what. A slot's word holds its state, the process that claimed it, and a ticket that
+ * every claim counts up; it changes by compare-and-swap alone, so that a change made on an
+ * old view of the slot fails.
+ *
+ *	FREE -> CLAIMED          a session, which then writes the request and its data
+ *	CLAIMED -> SUBMITTED     the session; it rings the doorbell and sleeps on the word
+ *	SUBMITTED -> RUNNING     the service
+ *	RUNNING -> DONE          the service, when the reply is written; it wakes the session
+ *	DONE -> FREE             the session, when it has read the reply
+ *	SUBMITTED -> FREE        the session gives up: cancelled, say
+ *	RUNNING -> ABANDONED     the session gives up; the service still reads and writes the areas
+ *	ABANDONED -> FREE        the service, when it is done with it
+ *
+ * The supervisor, which alone starts the service and alone knows that it is dead, settles what it
+ * leaves (fa_ring_settle): SUBMITTED and RUNNING become DONE with a status that says so, ABANDONED
+ * becomes FREE. It also frees the slots of sessions that are no more (fa_ring_reclaim).
+ *
+ * All sleeping is on futexes in this memory: sessions on their slot's word (on `freed` when there
+ * is no slot), the service on `doorbell`. A session wakes up every FA_RING_PATIENCE ms to ask
+ * whether it should stop.
+ *
+ * Nobody trusts the other side. The service copies a request before it checks it and heeds the copy
+ * only; a session believes a reply no more than a stranger's file (client.c). Sizes and the number
+ * of slots are never read from the memory: each process has its own.
+ */
+#ifndef FA_RING_H
+#define FA_RING_H
+
+#include <stdatomic.h>
+
+#include "../face/face.h"
+
+#define FA_RING_PATIENCE 10                /* ms */
+#define FA_REQUEST_AREA ((size_t) 1 << 30) /* a bytea is smaller */
+#define FA_REPLY_AREA ((size_t) 1 << 30)
+#define FA_AREA_KEPT ((size_t) 2 << 20) /* of each area, of memory once touched */
+#define FA_RING_MAX_SLOTS 1024
+#define FA_RING_WORKERS 16   /* slots beyond those of sessions: see photos.c */
+#define FA_RING_MODELS 32    /* shown in the header */
+#define FA_RING_FILL_BINS 12 /* batches of 1, 2, 3-4, 5-8, ... images */
+#define FA_SERVICE_KEY 32    /* bytes of a model's key: SHA-256 */
+
+typedef enum fa_slot_state
+{
+	FA_SLOT_FREE,
+	FA_SLOT_CLAIMED,
+	FA_SLOT_SUBMITTED,
+	FA_SLOT_RUNNING,
+	FA_SLOT_DONE,
+	FA_SLOT_ABANDONED
+} fa_slot_state;
+
+/* A slot's word: pid << 32 | ticket << 8 | state. */
+static inline fa_slot_state
+fa_word_state(uint64_t word)
+{
+	return (fa_slot_state) (word & 0xff);
+}
+
+static inline uint32_t
+fa_word_owner(uint64_t word)
+{
+	return (uint32_t) (word >> 32);
+}
+
+static inline uint64_t
+fa_word_with(uint64_t word, fa_slot_state state)
+{
+	return (word & ~(uint64_t) 0xff) | state;
+}
+
+typedef enum fa_request_kind
+{
+	FA_REQUEST_RUN,      /* a batch through a network of a model that is there */
+	FA_REQUEST_LOAD,     /* which model; data: its weights file, or none to ask for it */
+	FA_REQUEST_FIND,     /* data: a photo; reply: faces, embeddings */
+	FA_REQUEST_CLASSIFY, /* data: ready crops; reply: faces, errors, logits, embedding */
+	FA_REQUEST_ANNOTATE  /* data: a photo; reply: an image */
+} fa_request_kind;
+
+typedef enum fa_model_part
+{
+	FA_PART_ATTRIBUTES,
+	FA_PART_DETECTOR
+} fa_model_part;
+
+/* What a slot asks. Lengths are of its request area. */
+typedef struct fa_request
+{
+	uint32_t kind; /* an fa_request_kind */
+	uint8_t model[FA_SERVICE_KEY];
+	uint32_t precision; /* an fa_precision, not AUTO */
+	uint64_t length;    /* bytes in the request area */
+	/* RUN */
+	uint32_t part; /* an fa_model_part */
+	uint32_t count, height,
+		width;       /* the area holds count * height * width * 3 bytes; CLASSIFY: count */
+	uint32_t wanted; /* bit i: output i */
+	/* photos and crops: see wire.h */
+	fa_face_options options; /* of CLASSIFY max_pixels only */
+	uint32_t classify;       /* FIND: with attributes */
+	uint32_t logits;         /* CLASSIFY: of the first crop, all heads' */
+	uint32_t embed;          /* FIND: of all faces; CLASSIFY: of the first crop */
+	int32_t format;          /* ANNOTATE: an fa_format, or -1: the photo's own */
+} fa_request;
+
+/* What it gets. */
+typedef struct fa_reply
+{
+	uint32_t status; /* an fa_status */
+	char message[256], detail[256];
+	uint64_t length;                          /* bytes in the reply area */
+	uint32_t count, height, width, dimension; /* of faces, the photo, an embedding */
+	fa_work work;                             /* seconds that it took, by part */
+} fa_reply;
+
+typedef struct fa_slot
+{
+	_Alignas(64) _Atomic uint64_t word;
+	_Atomic int64_t submitted; /* fa_ring_now() then */
+	fa_request request;
+	fa_reply reply;
+} fa_slot;
+
+typedef enum fa_service_state
+{
+	FA_SERVICE_STOPPED,  /* nobody has asked for it yet, or it was idle */
+	FA_SERVICE_STARTING, /* opens its device, loads the detector */
+	FA_SERVICE_READY,
+	FA_SERVICE_WAITING, /* it has died; the supervisor waits before it starts it again */
+	FA_SERVICE_USELESS  /* it says that it cannot run here: no GPU, say; until settings change */
+} fa_service_state;
+
+/* What the service shows of itself; written by it, and by the supervisor while it is dead. */
+typedef struct fa_shown_model
+{
+	uint8_t key[FA_SERVICE_KEY];
+	uint32_t precision;
+	uint32_t resident; /* on the device; 0: an unused row, 1: known, 2: resident */
+	uint64_t memory;   /* bytes on the device */
+	uint64_t images;   /* that went through it */
+	int64_t last_use;  /* fa_ring_now() */
+} fa_shown_model;
+
+typedef struct fa_ring_header
+{
+	/* What the supervisor wishes; the service heeds changes at once. */
+	_Atomic uint32_t batch_size;    /* images of a batch, at most */
+	_Atomic uint32_t batch_delay;   /* microseconds that a batch waits to be filled */
+	_Atomic uint32_t idle_timeout;  /* seconds after which the service ends; 0: never */
+	_Atomic uint64_t device_memory; /* bytes, of a GPU; 0: no limit */
+	_Atomic uint64_t model_memory;  /* bytes of the host's, for models' weights */
+
+	_Atomic uint32_t doorbell; /* futex: counts requests */
+	_Atomic uint32_t freed;    /* futex: counts slots that were freed */
+
+	_Atomic uint32_t state;  /* an fa_service_state */
+	_Atomic uint32_t pid;    /* of the service */
+	_Atomic uint64_t beat;   /* counted up between batches, layers and requests */
+	_Atomic int64_t started; /* fa_ring_now() when it became ready */
+	_Atomic uint32_t restarts;
+	_Atomic uint32_t precisions; /* bit p: it runs in fa_precision p */
+	_Atomic uint32_t fastest;    /* what AUTO means there */
+	_Atomic uint32_t confined;   /* an fa_confinement's bits: what the kernel keeps it from */
+	char engine[16];             /* "cpu", "cuda" */
+	char device[128];            /* "Intel Xeon ...", "NVIDIA H100, driver 13.0" */
+	char last_error[520];        /* why it ended last, or what failed last */
+	_Atomic int64_t last_error_time;
+
+	/* Since the server started. */
+	_Atomic uint64_t requests, images, batches, abandoned, failed;
+	_Atomic uint64_t wait_time, run_time; /* microseconds: from submitted to running, in networks */
+	_Atomic uint64_t fill[FA_RING_FILL_BINS]; /* batches by their images */
+	fa_shown_model models[FA_RING_MODELS];
+} fa_ring_header;
+
+/* One process's view. */
+typedef struct fa_ring
+{
+	int fd;
+	int slots; /* of sessions; FA_RING_WORKERS follow */
+	fa_ring_header *header;
+	fa_slot *slot;
+	char *areas; /* NULL: not mapped yet */
+} fa_ring;
+
+/* Microseconds of a clock that all processes of the machine share. */
+extern int64_t fa_ring_now(void);
+
+/* Makes the memory, empty. The descriptor closes on exec. */
+extern fa_status fa_ring_create(int slots, fa_ring *ring, fa_error *error);
+/* Maps what another process has made; slots as it was made with. */
+extern fa_status fa_ring_open(int fd, int slots, fa_ring *ring, fa_error *error);
+extern void fa_ring_close(fa_ring *ring);
+/* Maps the areas, unless they are: a process that never uses the service never does. */
+extern fa_status fa_ring_map_areas(fa_ring *ring, fa_error *error);
+extern void *fa_ring_request_area(const fa_ring *ring, int slot);
+extern void *fa_ring_reply_area(const fa_ring *ring, int slot);
+
+/* FREE -> CLAIMED of a session's slot, the lowest there is; -1: none is free. */
+extern int fa_ring_claim(fa_ring *ring);
+/* The same of one particular slot. */
+extern bool fa_ring_claim_slot(fa_ring *ring, int slot);
+/* Between claim and submit the caller writes request and area. */
+extern void fa_ring_submit(fa_ring *ring, int slot);
+/* Sleeps until the slot is DONE, or for a while; false: not DONE yet. */
+extern bool fa_ring_wait(fa_ring *ring, int slot, int milliseconds);
+/* DONE (or CLAIMED) -> FREE, by the session. */
+extern void fa_ring_release(fa_ring *ring, int slot);
+/* The session gives up whatever state its slot is in. */
+extern void fa_ring_abandon(fa_ring *ring, int slot);
+/* Sleeps until some slot has been freed, or for a while. `seen`: header->freed before looking. */
+extern void fa_ring_wait_freed(fa_ring *ring, uint32_t seen, int milliseconds);
+
+/* SUBMITTED -> RUNNING, by the service; false: it is not submitted (any more). */
+extern bool fa_ring_take(fa_ring *ring, int slot);
+/* RUNNING -> DONE, or ABANDONED -> FREE; false: it was abandoned. Wakes the session. */
+extern bool fa_ring_finish(fa_ring *ring, int slot);
+/* Sleeps until the doorbell differs from `seen`, or for so many microseconds (< 0: for ever). */
+extern void fa_ring_wait_doorbell(fa_ring *ring, uint32_t seen, int64_t microseconds);
+
+/*
+ * By the supervisor, when no service lives: whoever waits for it learns why not. Returns how many.
+ */
+extern int fa_ring_settle(fa_ring *ring, fa_status status, const char *message, const char *detail);
+/* By the supervisor: frees the slots of processes that are no more. Returns how many. */
+extern int fa_ring_reclaim(fa_ring *ring);
+/* Whether something is submitted or running. */
+extern bool fa_ring_busy(const fa_ring *ring);
+
+#endif

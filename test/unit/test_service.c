@@ -1,0 +1,687 @@
+/*
+ * test_service.c
+ *		faceattr-service without PostgreSQL: this program takes the supervisor's and the sessions'
+ *		part. Answers are compared with the CPU engine's in this process.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <linux/landlock.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../trainer/common.h"
+#include "../../src/service/client.h"
+#include "../../src/service/exchange.h"
+#include "../../src/service/sandbox.h"
+
+#define SLOTS 8
+#define MODEL "weights/default.safetensors"
+#define PHOTO "demo/photos/portrait.jpg"
+
+static const uint8_t key[FA_SERVICE_KEY] = {7};
+
+static fa_ring ring;
+static pid_t service;
+static fa_error error;
+
+static void
+sleep_ms(int milliseconds)
+{
+	usleep((useconds_t) milliseconds * 1000);
+}
+
+static void
+start_service(void)
+{
+	char fd[16], slots[16];
+
+	atomic_store(&ring.header->state, FA_SERVICE_STARTING);
+	snprintf(fd, sizeof(fd), "%d", ring.fd);
+	snprintf(slots, sizeof(slots), "%d", SLOTS);
+	service = fork();
+	assert_true(service >= 0);
+	if (service == 0)
+	{
+		fcntl(ring.fd, F_SETFD, 0);
+		execl("./faceattr-service", "faceattr-service", "--ring", fd, "--slots", slots, "--weights",
+			  "weights", "--device", "cpu", (char *) NULL);
+		_exit(127);
+	}
+	for (int i = 0; i < 3000 && atomic_load(&ring.header->state) != FA_SERVICE_READY; i++)
+		sleep_ms(10);
+	assert_int_equal(atomic_load(&ring.header->state), FA_SERVICE_READY);
+}
+
+/* As the supervisor does after a death; the service's status. */
+static int
+bury_service(int signal_number)
+{
+	int status;
+
+	if (signal_number != 0)
+		kill(service, signal_number);
+	assert_int_equal(waitpid(service, &status, 0), service);
+	atomic_store(&ring.header->state, FA_SERVICE_WAITING);
+	fa_ring_settle(&ring, FA_DEVICE_LOST, "it died", "of a test");
+	return status;
+}
+
+static int
+setup(void **state)
+{
+	(void) state;
+	assert_int_equal(fa_ring_create(SLOTS, &ring, &error), FA_OK);
+	atomic_store(&ring.header->batch_size, 64);
+	atomic_store(&ring.header->batch_delay, 1000);
+	atomic_store(&ring.header->model_memory, UINT64_C(1) << 30);
+	fa_service_use(&ring);
+	setenv("FACEATTR_TEST_CRASH", "deadbeef", 1);
+	start_service();
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void) state;
+	bury_service(SIGKILL);
+	fa_ring_close(&ring);
+	return 0;
+}
+
+static fa_pipeline *
+open_pipeline(fa_precision precision)
+{
+	fa_pipeline *pipeline;
+	fa_precision resolved;
+	void *block;
+	uint8_t *file;
+	size_t length, file_length;
+	fa_status status =
+		fa_service_model(key, precision, NULL, &resolved, &block, &length, NULL, &error);
+
+	if (status == FA_NOT_FOUND)
+	{
+		assert_int_equal(fa_read_file(MODEL, &file, &file_length, &error), FA_OK);
+		status = fa_service_model(key, precision, &(fa_bytes){file, file_length}, &resolved, &block,
+								  &length, NULL, &error);
+		free(file);
+	}
+	assert_int_equal(status, FA_OK);
+	assert_int_equal(fa_pipeline_open_packed(&fa_service_engine, NULL, resolved, block, length,
+											 &pipeline, &error),
+					 FA_OK);
+	free(block);
+	return pipeline;
+}
+
+static void
+assert_same_faces(const fa_faces *a, const fa_faces *b)
+{
+	assert_int_equal(a->count, b->count);
+	for (int i = 0; i < a->count; i++)
+	{
+		const fa_face *x = &a->faces[i], *y = &b->faces[i];
+
+		assert_memory_equal(&x->box, &y->box, sizeof(x->box));
+		assert_memory_equal(x->landmarks, y->landmarks, sizeof(x->landmarks));
+		assert_true(x->score == y->score && x->age == y->age && x->age_low == y->age_low &&
+					x->age_high == y->age_high && x->gender == y->gender && x->race == y->race &&
+					x->gender_confidence == y->gender_confidence &&
+					x->race_confidence == y->race_confidence);
+	}
+}
+
+static void
+compare(const char *path, bool there)
+{
+	fa_pipeline *own, *remote = open_pipeline(FA_PRECISION_FP32);
+	fa_face_options options;
+	fa_faces a, b;
+	uint8_t *bytes;
+	size_t length;
+	float *embeddings[2];
+	int dimension[2];
+
+	assert_int_equal(
+		fa_pipeline_open(&fa_cpu_engine, NULL, FA_PRECISION_FP32, "weights", MODEL, &own, &error),
+		FA_OK);
+	options = fa_pipeline_options(own);
+	assert_int_equal(fa_read_file(path, &bytes, &length, &error), FA_OK);
+	fa_service_read_there(remote, there);
+	assert_int_equal(fa_find_faces(own, bytes, length, &options, true, &a, NULL, &error), FA_OK);
+	assert_int_equal(fa_find_faces(remote, bytes, length, &options, true, &b, NULL, &error), FA_OK);
+	assert_true(a.count > 0);
+	assert_same_faces(&a, &b);
+	fa_faces_free(&a);
+	fa_faces_free(&b);
+	assert_int_equal(fa_embed_faces(own, bytes, length, &options, &a, &embeddings[0], &dimension[0],
+									NULL, &error),
+					 FA_OK);
+	assert_int_equal(fa_embed_faces(remote, bytes, length, &options, &b, &embeddings[1],
+									&dimension[1], NULL, &error),
+					 FA_OK);
+	assert_int_equal(dimension[0], dimension[1]);
+	assert_memory_equal(embeddings[0], embeddings[1],
+						(size_t) a.count * dimension[0] * sizeof(float));
+	for (int i = 0; i < 2; i++)
+		free(embeddings[i]);
+	fa_faces_free(&a);
+	fa_faces_free(&b);
+	free(bytes);
+	fa_pipeline_close(own);
+	fa_pipeline_close(remote);
+}
+
+static void
+test_answers(void **state)
+{
+	(void) state;
+	compare(PHOTO, false);
+	compare("demo/photos/sheet.jpg", false);
+	compare(PHOTO, true);
+	compare("demo/photos/sheet.jpg", true);
+}
+
+static void
+test_crops_read_there(void **state)
+{
+	fa_pipeline *own, *remote = open_pipeline(FA_PRECISION_FP32);
+	fa_bytes crops[4] = {{NULL, 0}, {NULL, 0}, {"not a picture", 13}, {NULL, 0}};
+	fa_face a[4], b[4];
+	fa_error errors_a[4], errors_b[4];
+	float p[2][101], *embedding[2];
+	uint8_t *bytes;
+	size_t length;
+	uint8_t *drawn[2];
+	size_t drawn_length[2];
+	fa_face_options options;
+
+	(void) state;
+	assert_int_equal(
+		fa_pipeline_open(&fa_cpu_engine, NULL, FA_PRECISION_FP32, "weights", MODEL, &own, &error),
+		FA_OK);
+	fa_service_read_there(remote, true);
+	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
+	crops[0] = crops[3] = (fa_bytes){bytes, length};
+	assert_int_equal(fa_classify_crops(own, crops, 4, 1 << 30, a, errors_a, NULL, &error), FA_OK);
+	assert_int_equal(fa_classify_crops(remote, crops, 4, 1 << 30, b, errors_b, NULL, &error),
+					 FA_OK);
+	for (int i = 0; i < 4; i++)
+	{
+		assert_true(fabsf(a[i].age - b[i].age) < 1e-3);
+		assert_int_equal(a[i].gender, b[i].gender);
+		assert_int_equal(a[i].classified, b[i].classified);
+		assert_int_equal(errors_a[i].status, errors_b[i].status);
+		assert_string_equal(errors_a[i].message, errors_b[i].message);
+	}
+	assert_int_equal(errors_b[2].status, FA_UNSUPPORTED);
+	for (int i = 0; i < 2; i++)
+	{
+		fa_pipeline *pipeline = i == 0 ? own : remote;
+
+		assert_int_equal(fa_crop_probabilities(pipeline, bytes, length, 1 << 30,
+											   fa_pipeline_find_head(pipeline, "age"), p[i], NULL,
+											   &error),
+						 FA_OK);
+		embedding[i] = malloc(fa_pipeline_embedding_size(pipeline) * sizeof(float));
+		assert_int_equal(
+			fa_embed_crop(pipeline, bytes, length, 1 << 30, a, embedding[i], NULL, &error), FA_OK);
+		options = fa_pipeline_options(pipeline);
+		assert_int_equal(fa_annotate(pipeline, bytes, length, &options, NULL, &drawn[i],
+									 &drawn_length[i], NULL, &error),
+						 FA_OK);
+	}
+	assert_memory_equal(p[0], p[1], sizeof(p[0]));
+	assert_memory_equal(embedding[0], embedding[1],
+						fa_pipeline_embedding_size(own) * sizeof(float));
+	assert_int_equal(drawn_length[0], drawn_length[1]);
+	assert_memory_equal(drawn[0], drawn[1], drawn_length[0]);
+	for (int i = 0; i < 2; i++)
+	{
+		free(embedding[i]);
+		free(drawn[i]);
+	}
+	free(bytes);
+	fa_pipeline_close(own);
+	fa_pipeline_close(remote);
+}
+
+/* --- Many at once ---------------------------------------------------------------------------- */
+
+#define THREADS 24
+#define CROPS_EACH 12
+
+/* A thread is not a process: its claims look as those of the same owner, which nothing minds. */
+static void *
+classify_many(void *argument)
+{
+	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
+	const fa_bytes *crop = argument;
+	float *ages = malloc(CROPS_EACH * sizeof(float));
+
+	for (int i = 0; i < CROPS_EACH; i++)
+	{
+		fa_face face;
+		fa_error own;
+
+		assert_int_equal(fa_classify_crops(pipeline, crop, 1, 1 << 30, &face, &own, NULL, &own),
+						 FA_OK);
+		ages[i] = face.age;
+	}
+	fa_pipeline_close(pipeline);
+	return ages;
+}
+
+static void
+test_batches_of_many(void **state)
+{
+	uint64_t images = atomic_load(&ring.header->images),
+			 batches = atomic_load(&ring.header->batches);
+	pthread_t threads[THREADS];
+	uint8_t *bytes;
+	void *ages[THREADS];
+	size_t length;
+	fa_bytes crop;
+
+	(void) state;
+	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
+	crop = (fa_bytes){bytes, length};
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, classify_many, &crop), 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], &ages[i]);
+	for (int i = 0; i < THREADS; i++)
+		for (int k = 0; k < CROPS_EACH; k++)
+			assert_true(fabsf(((float *) ages[i])[k] - ((float *) ages[0])[0]) < 1e-3);
+	for (int i = 0; i < THREADS; i++)
+		free(ages[i]);
+	images = atomic_load(&ring.header->images) - images;
+	batches = atomic_load(&ring.header->batches) - batches;
+	assert_int_equal(images, THREADS * CROPS_EACH);
+	assert_true(batches < images); /* some came together */
+	free(bytes);
+}
+
+/* --- Ends ------------------------------------------------------------------------------------ */
+
+static bool
+stop_at_once(void *argument)
+{
+	int *asked = argument;
+
+	return ++*asked > 2;
+}
+
+static void
+test_cancel_while_stopped(void **state)
+{
+	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
+	int asked = 0;
+	fa_interrupt interrupt = {stop_at_once, &asked};
+	fa_face_options options = fa_pipeline_options(pipeline);
+	fa_faces faces;
+	uint8_t *bytes;
+	size_t length;
+	double start;
+
+	(void) state;
+	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
+	fa_service_read_there(pipeline, true);
+	kill(service, SIGSTOP);
+	start = fa_seconds();
+	assert_int_equal(
+		fa_find_faces(pipeline, bytes, length, &options, true, &faces, &interrupt, &error),
+		FA_INTERRUPTED);
+	assert_true(fa_seconds() - start < 2);
+	kill(service, SIGCONT);
+	fa_service_read_there(pipeline, false);
+	for (int i = 0; i < 500 && fa_ring_busy(&ring); i++)
+		sleep_ms(10);
+	assert_false(fa_ring_busy(&ring));
+	assert_int_equal(fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
+					 FA_OK);
+	fa_faces_free(&faces);
+	free(bytes);
+	fa_pipeline_close(pipeline);
+}
+
+static void *
+ask_once(void *argument)
+{
+	fa_pipeline *pipeline = argument;
+	fa_face_options options = fa_pipeline_options(pipeline);
+	static _Thread_local fa_error own;
+	fa_faces faces;
+	uint8_t *bytes;
+	size_t length;
+
+	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &own), FA_OK);
+	if (fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &own) == FA_OK)
+		fa_faces_free(&faces);
+	free(bytes);
+	fa_pipeline_close(pipeline);
+	return (void *) (uintptr_t) own.status;
+}
+
+static void
+test_killed_in_the_middle(void **state)
+{
+	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
+	pthread_t thread;
+	void *status;
+
+	(void) state;
+	kill(service, SIGSTOP);
+	assert_int_equal(pthread_create(&thread, NULL, ask_once, pipeline), 0);
+	for (int i = 0; i < 500 && !fa_ring_busy(&ring); i++)
+		sleep_ms(10);
+	bury_service(SIGKILL);
+	pthread_join(thread, &status);
+	assert_int_equal((uintptr_t) status, FA_DEVICE_LOST);
+	/* without one */
+	assert_int_not_equal(fa_service_model(key, FA_PRECISION_FP32, NULL, &(fa_precision){0},
+										  &(void *){NULL}, &(size_t){0}, NULL, &error),
+						 FA_OK);
+	assert_int_equal(error.status, FA_UNSUPPORTED);
+	start_service();
+	pipeline = open_pipeline(FA_PRECISION_FP32);
+	fa_pipeline_close(pipeline);
+}
+
+static void
+test_decoder_that_crashes(void **state)
+{
+	static const uint8_t magic[] = {0xde, 0xad, 0xbe, 0xef, 0, 0};
+	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
+	fa_face_options options = fa_pipeline_options(pipeline);
+	fa_faces faces;
+	int status;
+
+	(void) state;
+	fa_service_read_there(pipeline, true);
+	/* nobody settles: the session finds out that there is no service any more */
+	pid_t watcher = fork();
+	if (watcher == 0)
+	{
+		sleep_ms(1500);
+		atomic_store(&ring.header->state, FA_SERVICE_WAITING);
+		_exit(0);
+	}
+	assert_int_equal(
+		fa_find_faces(pipeline, magic, sizeof(magic), &options, true, &faces, NULL, &error),
+		FA_DEVICE_LOST);
+	waitpid(watcher, &status, 0);
+	status = bury_service(0);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	fa_pipeline_close(pipeline);
+	start_service();
+}
+
+/* --- What strangers write ------------------------------------------------------------------------
+ */
+
+static void
+test_requests_that_make_no_sense(void **state)
+{
+	(void) state;
+	for (int i = 0; i < 400; i++)
+	{
+		uint32_t word = (uint32_t) i * 2654435761u;
+		fa_exchange x;
+
+		assert_int_equal(fa_exchange_begin(&x, (fa_request_kind) (i % 7), 64, NULL, &error), FA_OK);
+		memset(x.data, i, 64);
+		x.request.precision = i % 3 == 0 ? 1 : word;
+		x.request.part = i % 2 == 0 ? 0 : word % 4;
+		x.request.count = i % 5 == 0 ? UINT32_MAX : word % 9;
+		x.request.height = i % 4 == 0 ? 32 : word;
+		x.request.width = i % 4 == 0 ? 32 : word >> 7;
+		x.request.wanted = word;
+		x.request.length = i % 6 == 0 ? UINT64_MAX : 64;
+		x.request.format = (int32_t) word;
+		x.request.options = fa_default_options();
+		if (i % 8 == 0)
+			memcpy(x.request.model, key, sizeof(key));
+		if (i % 11 == 0)
+			memset(&x.request.options, i, sizeof(x.request.options));
+		if (fa_exchange_call(&x, NULL, &error) == FA_OK)
+			fa_exchange_end(&x);
+		assert_int_equal(waitpid(service, NULL, WNOHANG), 0); /* it lives */
+	}
+	compare(PHOTO, false);
+}
+
+/* The service's part is taken by this thread, which lies. */
+typedef struct liar
+{
+	int kind;
+	uint64_t length;
+	float value;
+} liar;
+
+static void *
+lie(void *argument)
+{
+	const liar *l = argument;
+
+	for (;;)
+		for (int i = 0; i < SLOTS; i++)
+			if (fa_ring_take(&ring, i))
+			{
+				fa_reply *reply = &ring.slot[i].reply;
+				float *to = fa_ring_reply_area(&ring, i);
+
+				for (int k = 0; k < 100000; k++)
+					to[k] = l->value;
+				memset(reply, l->kind, sizeof(*reply));
+				reply->status = l->kind == 3 ? 77 : FA_OK;
+				reply->length = l->length;
+				fa_ring_finish(&ring, i);
+				return NULL;
+			}
+}
+
+static void
+test_answers_that_make_no_sense(void **state)
+{
+	static const liar lies[] = {{1, 3, 1},         {2, UINT64_MAX, 1},     {3, 0, 0},
+								{4, 2150400, NAN}, {5, 2150400, INFINITY}, {6, 0, 0}};
+	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
+	fa_face_options options = fa_pipeline_options(pipeline);
+	uint8_t *bytes;
+	size_t length;
+
+	(void) state;
+	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
+	bury_service(SIGKILL);
+	atomic_store(&ring.header->state, FA_SERVICE_READY);
+	for (int there = 0; there < 2; there++)
+		for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
+		{
+			pthread_t thread;
+			fa_faces faces;
+
+			fa_service_read_there(pipeline, there == 1);
+			assert_int_equal(pthread_create(&thread, NULL, lie, (void *) &lies[i]), 0);
+			assert_int_equal(
+				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
+				FA_DEVICE_LOST);
+			pthread_join(thread, NULL);
+		}
+	for (int i = 0; i < SLOTS; i++)
+		assert_int_equal(fa_word_state(atomic_load(&ring.slot[i].word)), FA_SLOT_FREE);
+	free(bytes);
+	fa_pipeline_close(pipeline);
+	start_service();
+}
+
+static void
+test_slots_of_the_dead(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	(void) state;
+	if (child == 0)
+		_exit(fa_ring_claim(&ring) >= 0 ? 0 : 1);
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	assert_int_equal(fa_ring_reclaim(&ring), 1);
+	assert_int_equal(fa_ring_reclaim(&ring), 0);
+	/* one's own are not */
+	assert_int_equal(fa_ring_claim(&ring), 0);
+	assert_int_equal(fa_ring_reclaim(&ring), 0);
+	fa_ring_release(&ring, 0);
+}
+
+/* What was touched for something large is given back. */
+static void
+test_memory_of_large_requests(void **state)
+{
+	size_t large = (size_t) 64 << 20;
+	fa_exchange x;
+	char path[64], line[256];
+	long pages[2] = {0};
+
+	(void) state;
+	for (int round = 0; round < 2; round++)
+	{
+		FILE *file;
+
+		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, large, NULL, &error), FA_OK);
+		memset(x.data, 1, large);
+		x.request.precision = FA_PRECISION_FP32;
+		if (round == 1)
+			assert_int_not_equal(fa_exchange_call(&x, NULL, &error), FA_OK);
+		snprintf(path, sizeof(path), "/proc/self/status");
+		file = fopen(path, "r");
+		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+			if (sscanf(line, "RssShmem: %ld", &pages[round]) == 1)
+				break;
+		if (file != NULL)
+			fclose(file);
+		if (round == 0)
+			fa_ring_release(&ring, x.slot);
+	}
+	assert_true(pages[0] > 60 * 1024);
+	assert_true(pages[1] < pages[0] - 50 * 1024);
+}
+
+/* --- The sandbox ------------------------------------------------------------------------------ */
+
+static bool
+kernel_confines_files(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+static void
+test_the_service_is_confined(void **state)
+{
+	unsigned expected = FA_CONFINED_CALLS | (kernel_confines_files() ? FA_CONFINED_FILES : 0);
+	char path[64], line[256];
+	int seccomp = 0;
+	FILE *file;
+
+	(void) state;
+	assert_int_equal(atomic_load(&ring.header->confined), expected);
+	snprintf(path, sizeof(path), "/proc/%d/status", service);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) != NULL)
+		sscanf(line, "Seccomp: %d", &seccomp);
+	fclose(file);
+	assert_int_equal(seccomp, 2);
+}
+
+/* What is tried in a sandbox of its own, in the order of bits; a bit is set where it succeeded. */
+static unsigned
+try_everything(const char *readable, const char *secret)
+{
+	unsigned done = 0;
+	pid_t child;
+
+	done |= open(readable, O_RDONLY) >= 0 ? 1 : 0;
+	done |= open(secret, O_RDONLY) >= 0 ? 2 : 0;
+	done |= open(secret, O_WRONLY) >= 0 ? 4 : 0;
+	done |= socket(AF_INET, SOCK_STREAM, 0) >= 0 ? 8 : 0;
+	done |= kill(getppid(), 0) == 0 ? 16 : 0;
+	child = fork();
+	if (child == 0)
+		_exit(0);
+	done |= child > 0 ? 32 : 0;
+	execl("/bin/true", "true", (char *) NULL);
+	done |= shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600) >= 0 ? 64 : 0;
+	return done;
+}
+
+static void *
+nothing(void *argument)
+{
+	return argument;
+}
+
+static void
+test_sandbox(void **state)
+{
+	static const char *const directories[] = {"weights"};
+	char secret[] = "/tmp/faceattr-secret-XXXXXX";
+	unsigned allowed = kernel_confines_files() ? 1 : 1 | 2 | 4;
+	int fd = mkstemp(secret), status;
+	pid_t child;
+
+	(void) state;
+	assert_true(fd >= 0);
+	close(fd);
+	child = fork();
+	if (child == 0)
+	{
+		pthread_t thread;
+
+		fa_sandbox_enter(directories, 1, NULL, false);
+		if (pthread_create(&thread, NULL, nothing, NULL) != 0 || malloc(64 << 20) == NULL)
+			_exit(255);
+		pthread_join(thread, NULL);
+		_exit((int) try_everything(MODEL, secret));
+	}
+	waitpid(child, &status, 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), allowed);
+	unlink(secret);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_crops_read_there),
+		cmocka_unit_test(test_batches_of_many),
+		cmocka_unit_test(test_cancel_while_stopped),
+		cmocka_unit_test(test_killed_in_the_middle),
+		cmocka_unit_test(test_decoder_that_crashes),
+		cmocka_unit_test(test_requests_that_make_no_sense),
+		cmocka_unit_test(test_answers_that_make_no_sense),
+		cmocka_unit_test(test_slots_of_the_dead),
+		cmocka_unit_test(test_memory_of_large_requests),
+		cmocka_unit_test(test_the_service_is_confined),
+		cmocka_unit_test(test_sandbox),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
