@@ -26,7 +26,8 @@ typedef enum fa_status
 	FA_NOT_FOUND,   /* a file, a model, a label */
 	FA_INVALID,     /* the caller's argument makes no sense */
 	FA_IO,
-	FA_INTERNAL
+	FA_INTERNAL,
+	FA_DEVICE_LOST /* a GPU failed, and nothing but a new process can use it again */
 } fa_status;
 
 typedef struct fa_error
