@@ -132,7 +132,7 @@ image_hint(fa_status status)
 		case FA_TOO_LARGE:
 			return "Save the image smaller; a superuser can raise faceattr.max_pixels.";
 		default:
-			return device_hint(status);
+			return device_hint();
 	}
 }
 
@@ -149,7 +149,7 @@ raise_core_error(const fa_error *error)
 {
 	raise_error(error, error_code(error->status, false),
 				error->status == FA_UNSUPPORTED ? "Set faceattr.precision to auto."
-												: device_hint(error->status));
+												: device_hint());
 }
 
 void

@@ -6,9 +6,9 @@
  * A GPU is opened by the backend that uses it, parallel workers included, and never by the
  * postmaster: nothing of CUDA survives a fork. CUDA's threads start while core_enter blocks
  * signals. What became of a GPU is remembered: faceattr.device = auto tries it once, and
- * goes on with the CPU where it cannot be had. When it fails at work, the statement gets the
+ * goes on with the CPU where it cannot be had. When it fails at work, the statement gets an
  * error, and `auto` leaves it alone from then on: for good where only a new process could use it
- * again, else, for lack of memory, for a while. faceattr.device = gpu tries every time.
+ * again, else, for lack of memory say, for a while. faceattr.device = gpu tries every time.
  */
 #include "faceattr.h"
 
@@ -38,12 +38,11 @@ static struct
 
 /* --- The GPU ------------------------------------------------------------------- */
 
-static void
-close_gpu(void)
+static TimestampTz
+rest_after(fa_status status)
 {
-	if (gpu.engine != NULL)
-		gpu.interface->close(gpu.engine);
-	gpu.engine = NULL;
+	return status == FA_NO_MEMORY || status == FA_INTERNAL ? GetCurrentTimestamp() + REST
+														   : DT_NOEND;
 }
 
 /* Loads the library, if need be, and opens the GPU; or leaves the reason in gpu.error. */
@@ -58,7 +57,6 @@ open_gpu(const fa_engine_options *options)
 		elog(ERROR, "the postmaster must not open a GPU");
 	snprintf(path, sizeof(path), "%s/%s", pkglib_path, FA_CUDA_LIBRARY);
 	core_enter(&call);
-	close_gpu();
 	if (gpu.interface == NULL)
 		status = fa_cuda_engine_load(path, &gpu.interface, &call.error);
 	if (status == FA_OK)
@@ -67,14 +65,31 @@ open_gpu(const fa_engine_options *options)
 	gpu.process = getpid();
 	gpu.number = options->device;
 	gpu.error = call.error;
-	gpu.rests_until = status == FA_OK          ? 0
-					  : status == FA_NO_MEMORY ? GetCurrentTimestamp() + REST
-											   : DT_NOEND;
+	gpu.error.status = status; /* FA_OK, whatever has been tried on the way */
+	gpu.rests_until = status == FA_OK ? 0 : rest_after(status);
 	if (status == FA_OK)
 		ereport(DEBUG1, (errmsg("this session uses GPU %d", gpu.number)));
 	else if (status != FA_NOT_FOUND)
 		ereport(DEBUG1, (errmsg("this session has no GPU: %s", gpu.error.message),
 						 errdetail_internal("%s", gpu.error.detail)));
+}
+
+static const char *
+missing_hint(void)
+{
+	switch (gpu.error.status)
+	{
+		case FA_NOT_FOUND:
+			return "Build and install it where CUDA and cuDNN are, or set faceattr.device to auto "
+				   "to go on with the CPU.";
+		case FA_UNSUPPORTED:
+			return "A GPU, NVIDIA's driver and libcudnn.so.9 are needed; set faceattr.device to "
+				   "auto to go on with the CPU.";
+		case FA_DEVICE_LOST:
+			return "Reconnect: only a new session can use the GPU again.";
+		default:
+			return "Set faceattr.device to auto to go on with the CPU.";
+	}
 }
 
 static _Noreturn void
@@ -83,9 +98,7 @@ raise_no_gpu(void)
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg_internal("%s", gpu.error.message),
 					gpu.error.detail[0] ? errdetail_internal("%s", gpu.error.detail) : 0,
-					gpu.error.status == FA_DEVICE_LOST
-						? errhint("Reconnect: only a new session can use the GPU again.")
-						: errhint("Set faceattr.device to auto to go on with the CPU.")));
+					errhint("%s", missing_hint())));
 }
 
 /* false: auto goes on with the CPU. */
@@ -99,13 +112,16 @@ have_gpu(const fa_engine_options *options, bool insist)
 	if (gpu.warn && !insist)
 		ereport(WARNING, (errmsg("this session goes on with the CPU"),
 						  errdetail_internal("%s", gpu.error.message),
-						  lost ? errhint("A new session can use the GPU again.") : 0));
+						  lost ? errhint("A new session can use the GPU again.")
+							   : errhint("It tries the GPU again after a minute.")));
 	gpu.warn = false;
 	if (lost)
 		return false;
 	if (gpu.number != options->device)
 	{
-		close_gpu();
+		if (gpu.engine != NULL)
+			gpu.interface->close(gpu.engine);
+		gpu.engine = NULL;
 		gpu.rests_until = 0;
 	}
 	if (!insist && gpu.rests_until != 0 && GetCurrentTimestamp() < gpu.rests_until)
@@ -118,27 +134,34 @@ have_gpu(const fa_engine_options *options, bool insist)
 void
 device_failed(const fa_error *error)
 {
-	if (!gpu.chosen || (error->status != FA_DEVICE_LOST && error->status != FA_NO_MEMORY))
+	bool failed = error->status == FA_DEVICE_LOST || error->status == FA_NO_MEMORY ||
+				  error->status == FA_INTERNAL;
+
+	if (!gpu.chosen || !failed)
 		return;
 	gpu.error = *error;
+	gpu.rests_until = rest_after(error->status);
 	gpu.warn = true;
-	gpu.rests_until = error->status == FA_NO_MEMORY ? GetCurrentTimestamp() + REST : DT_NOEND;
+}
+
+bool
+device_gave_way(void)
+{
+	return gpu.chosen && gpu.warn && faceattr_device == DEVICE_AUTO;
 }
 
 const char *
-device_hint(fa_status status)
+device_hint(void)
 {
-	bool insist = faceattr_device == DEVICE_GPU;
+	bool lost = gpu.error.status == FA_DEVICE_LOST;
 
-	if (!gpu.chosen)
+	if (!gpu.chosen || !gpu.warn)
 		return NULL;
-	if (status == FA_DEVICE_LOST)
-		return insist ? "Reconnect: only a new session can use the GPU again."
-					  : "Repeat the statement: this session goes on with the CPU.";
-	if (status == FA_NO_MEMORY)
-		return insist ? "Use the GPU in fewer sessions at a time, or set faceattr.device to auto."
-					  : "Repeat the statement: this session goes on with the CPU for a minute.";
-	return NULL;
+	if (faceattr_device == DEVICE_AUTO)
+		return lost ? "Repeat the statement: this session goes on with the CPU."
+					: "Repeat the statement: this session goes on with the CPU for a minute.";
+	return lost ? "Reconnect: only a new session can use the GPU again."
+				: "Set faceattr.device to auto to go on with the CPU.";
 }
 
 /* --- The choice ------------------------------------------------------------------ */

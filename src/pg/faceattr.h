@@ -95,8 +95,10 @@ extern Device choose_device(void);
 extern bool same_device(const Device *a, const Device *b);
 /* The core has returned this error: remembered where it ends the use of a GPU. */
 extern void device_failed(const fa_error *error);
-/* What to do about an error of the chosen device; NULL: nothing particular. */
-extern const char *device_hint(fa_status status);
+/* The latest core call has failed on a GPU, and another choice will be the CPU. */
+extern bool device_gave_way(void);
+/* What to do about its failure; NULL: it was not a GPU's. */
+extern const char *device_hint(void);
 
 /* --- What the postmaster is asked for (preload.c) -------------------------------- */
 

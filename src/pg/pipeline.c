@@ -56,7 +56,7 @@ close_pipeline(CachedPipeline *place)
 	memset(place, 0, sizeof(*place));
 }
 
-/* From a copy of its own, on the place's device, as in all that follows. */
+/* From a copy of its own, on the place's device; pipeline stays NULL where that gave way. */
 static void
 open_private(CachedPipeline *place, const Model *model)
 {
@@ -71,7 +71,7 @@ open_private(CachedPipeline *place, const Model *model)
 									place->device.precision, directory, &bytes, &place->pipeline,
 									&call.error);
 	place->size = bytes.length;
-	if (core_leave(&call, status) != FA_OK)
+	if (core_leave(&call, status) != FA_OK && !device_gave_way())
 		raise_model_error(&call.error, model);
 	if ((Pointer) weights != DatumGetPointer(model->weights))
 		pfree(weights);
@@ -98,6 +98,8 @@ open_shared(CachedPipeline *place, const Model *model)
 		return;
 	}
 	shared_model_detach(&place->shared);
+	if (device_gave_way())
+		return;
 	if (status != FA_UNSUPPORTED) /* else packed by a library that has been replaced since */
 		raise_model_error(&call.error, model);
 	if (place->pipeline == NULL)
@@ -115,6 +117,8 @@ pack_and_publish(CachedPipeline *place, const Model *model, MemoryContext statem
 	CoreCall call;
 
 	open_private(place, model);
+	if (place->pipeline == NULL)
+		return false;
 	core_enter(&call);
 	status = fa_pipeline_pack(place->pipeline, &packed, &length, &call.error);
 	*block = packed;
@@ -151,7 +155,8 @@ share(CachedPipeline *place, const Model *model, MemoryContext statement)
 		open_shared(place, model);
 }
 
-static void
+/* false: the device gave way to another. */
+static bool
 open_pipeline(CachedPipeline *place, const Model *model, const Device *device,
 			  MemoryContext statement)
 {
@@ -179,6 +184,7 @@ open_pipeline(CachedPipeline *place, const Model *model, const Device *device,
 	}
 	memcpy(place->key, model->key, sizeof(place->key));
 	strlcpy(place->name, model->name, sizeof(place->name));
+	return place->pipeline != NULL;
 }
 
 /* The model's pipeline as the session's settings want it, pinned for the statement. */
@@ -192,7 +198,8 @@ get_pipeline(const Model *model, MemoryContext statement)
 	if (place->pipeline == NULL || !same_device(&place->device, &device) ||
 		memcmp(place->key, model->key, sizeof(model->key)) != 0 ||
 		(place->shared.segment != NULL && !shared_model_pin(&place->shared, statement)))
-		open_pipeline(place, model, &device, statement);
+		while (!open_pipeline(place, model, &device, statement))
+			device = choose_device();
 	if (place->device.options.threads != device.options.threads)
 	{
 		fa_pipeline_set_threads(place->pipeline, device.options.threads);
