@@ -152,7 +152,7 @@ GPU_OBJECTS = $(GPU_SOURCES:%.c=$(BUILD)/%.o)
 
 ifeq ($(HAS_CUDA),yes)
 cuda: faceattr_cuda.so
-gpu-tests: $(BUILD)/test/gpu/$(if $(SANITIZE),test_emulated,test_plans)
+gpu-tests: $(addprefix $(BUILD)/test/gpu/,$(if $(SANITIZE),test_emulated,test_plans emulated/faceattr_cuda.so))
 else
 cuda gpu-tests:
 	@echo 'Without faceattr_cuda.so: CUDA 12 and cuDNN 9 are not here (CUDA_HOME tells where they are)'
@@ -179,7 +179,7 @@ $(BUILD)/test/gpu/test_plans: $(BUILD)/test/gpu/test_plans.o $(GPU_OBJECTS) $(GP
 # the same engine on a device that is a program
 EMULATED = $(BUILD)/test/gpu/emulated_runtime.o $(BUILD)/test/gpu/emulated_cudnn.o \
 	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
-EMULATED_FLAGS = -std=c++17 -O3 -g $(WARNINGS) $(SANITIZE) $(CUDA_CFLAGS) -MMD -MP
+EMULATED_FLAGS = -std=c++17 -O3 -g -fPIC $(WARNINGS) $(SANITIZE) $(CUDA_CFLAGS) -MMD -MP
 
 $(BUILD)/test/gpu/%.o: test/gpu/%.cpp
 	@mkdir -p $(@D)
@@ -195,6 +195,12 @@ $(BUILD)/test/gpu/test_emulated: $(BUILD)/test/gpu/test_emulated.o $(EMULATED) $
 		$(patsubst %,$(BUILD)/test/unit/%.o,random_net reference pictures) $(CORE)
 	@echo '  LD $@'
 	@$(CXX) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)
+
+# and as a library, for tests on servers; it is never installed
+$(BUILD)/test/gpu/emulated/faceattr_cuda.so: $(BUILD)/test/gpu/emulated_library.o $(EMULATED) $(GPU_OBJECTS) $(CORE)
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	@$(CXX) -shared -Wl,-z,defs -Wl,-Bsymbolic -Wl,--exclude-libs,ALL -pthread -o $@ $^ -lm
 
 # --- Fuzz targets: the parsers alone, by clang
 

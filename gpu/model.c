@@ -457,8 +457,9 @@ run_program(const fa_model *model, program *p, const fa_interrupt *interrupt, fa
 				 : start(model, p, interrupt, error);
 	/* after a failure too: what has been started must not outlive this call */
 	ended = cudaStreamSynchronize(stream);
-	FA_TRY(status);
+	/* which knows better than cuDNN why something could not be started */
 	FA_TRY(fa_gpu_status(ended, "to run a network", error));
+	FA_TRY(status);
 	p->ran = true;
 	return FA_OK;
 }

@@ -110,7 +110,7 @@ SET transaction_read_only = on; -- nothing that the query calls may write
 COMMENT ON FUNCTION face_evaluate(text, text, boolean) IS
 'how well a model does on labelled images, in total and by group (query: gives image, age, gender and race; model: its name, or NULL for faceattr.model; crops: the images are ready face crops)';
 
-CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT faces bigint,
+CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT gpu_images bigint, OUT faces bigint,
 	OUT damaged bigint, OUT unsupported bigint, OUT too_large bigint, OUT other_errors bigint,
 	OUT decode_time float8, OUT detect_time float8, OUT classify_time float8)
 AS 'MODULE_PATHNAME', 'faceattr_stat_counters' LANGUAGE C
@@ -123,6 +123,7 @@ COMMENT ON VIEW faceattr_stat IS 'what has been done so far';
 COMMENT ON COLUMN faceattr_stat.scope IS 'server: everything since it started or the counters were reset; session, where the library is not preloaded: by this session alone';
 COMMENT ON COLUMN faceattr_stat.since IS 'when counting began';
 COMMENT ON COLUMN faceattr_stat.images IS 'photos and crops looked at, bad ones too';
+COMMENT ON COLUMN faceattr_stat.gpu_images IS 'those of them that a GPU has looked at; the CPU the others';
 COMMENT ON COLUMN faceattr_stat.faces IS 'faces reported';
 COMMENT ON COLUMN faceattr_stat.damaged IS 'images that were damaged';
 COMMENT ON COLUMN faceattr_stat.unsupported IS 'images of a format that is not read';
@@ -132,7 +133,7 @@ COMMENT ON COLUMN faceattr_stat.decode_time IS 'milliseconds spent on reading, s
 COMMENT ON COLUMN faceattr_stat.detect_time IS 'milliseconds spent on finding faces';
 COMMENT ON COLUMN faceattr_stat.classify_time IS 'milliseconds spent on their attributes';
 
-CREATE FUNCTION faceattr_stat_loaded(OUT model text, OUT key bytea, OUT "precision" text, OUT location text, OUT size bigint,
+CREATE FUNCTION faceattr_stat_loaded(OUT model text, OUT key bytea, OUT engine text, OUT "precision" text, OUT location text, OUT size bigint,
 	OUT pins int, OUT hits bigint, OUT last_use timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'faceattr_stat_loaded' LANGUAGE C
@@ -144,6 +145,7 @@ GRANT SELECT ON faceattr_stat_models TO PUBLIC;
 COMMENT ON VIEW faceattr_stat_models IS 'models in memory: those that all sessions share, and this session''s own copies';
 COMMENT ON COLUMN faceattr_stat_models.model IS 'name by which it was asked for first; another database may know it by another';
 COMMENT ON COLUMN faceattr_stat_models.key IS 'what it is: SHA-256 of a published model''s weights, as in face_model; of a shipped one, identity and time of its file';
+COMMENT ON COLUMN faceattr_stat_models.engine IS 'that it is for: cpu, or cuda, on a GPU';
 COMMENT ON COLUMN faceattr_stat_models."precision" IS 'arithmetic that its weights are packed for';
 COMMENT ON COLUMN faceattr_stat_models.location IS 'shared; packing: about to be shared; private: this session''s own copy, as the library is not preloaded or there was no room';
 COMMENT ON COLUMN faceattr_stat_models.size IS 'bytes of shared memory, or of the private copy''s file';

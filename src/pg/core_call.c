@@ -70,6 +70,8 @@ core_leave(CoreCall *call, fa_status status)
 		CHECK_FOR_INTERRUPTS();
 		elog(ERROR, "interrupted without a reason");
 	}
+	if (status != FA_OK)
+		device_failed(&call->error);
 	return status;
 }
 
@@ -130,7 +132,7 @@ image_hint(fa_status status)
 		case FA_TOO_LARGE:
 			return "Save the image smaller; a superuser can raise faceattr.max_pixels.";
 		default:
-			return NULL;
+			return device_hint();
 	}
 }
 
@@ -146,7 +148,8 @@ void
 raise_core_error(const fa_error *error)
 {
 	raise_error(error, error_code(error->status, false),
-				error->status == FA_UNSUPPORTED ? "Set faceattr.precision to auto." : NULL);
+				error->status == FA_UNSUPPORTED ? "Set faceattr.precision to auto."
+												: device_hint());
 }
 
 void

@@ -3,7 +3,7 @@
  *		The settings faceattr.*, and the library's entry point.
  *
  * They steer the forms without a model argument; those with one follow the
- * model's metadata, and heed here only what changes speed (precision, threads)
+ * model's metadata, and heed here only what changes speed (device, precision, threads)
  * and the safety limit max_pixels. The library may be loaded by the postmaster:
  * nothing but the definitions happens here, and shared memory is asked for (preload.c).
  */
@@ -33,6 +33,14 @@ static const struct config_enum_entry precisions[] = {
 	{"auto", FA_PRECISION_AUTO, false},
 	{"fp32", FA_PRECISION_FP32, false},
 	{"bf16", FA_PRECISION_BF16, false},
+	{"fp16", FA_PRECISION_FP16, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry devices[] = {
+	{"auto", DEVICE_AUTO, false},
+	{"cpu", DEVICE_CPU, false},
+	{"gpu", DEVICE_GPU, false},
 	{NULL, 0, false},
 };
 
@@ -50,9 +58,18 @@ define_settings(void)
 
 	DefineCustomStringVariable("faceattr.model", "Model of the forms without a model argument.",
 							   NULL, &faceattr_model, "default", PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("faceattr.device", "Where the networks run.",
+							 "\"auto\" is a GPU that works, else the CPU.", &faceattr_device,
+							 DEVICE_AUTO, devices, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("faceattr.gpu_device", "Which GPU, counted from 0.", NULL,
+							&faceattr_gpu_device, 0, 0, 1023, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("faceattr.gpu_memory",
+							"Most GPU memory for a model's weights and a batch of images.",
+							"Of each model that a session uses. 0: no limit.", &faceattr_gpu_memory,
+							0, 0, MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomEnumVariable(
 		"faceattr.precision", "Arithmetic of the networks.",
-		"\"auto\" is bf16 where the processor computes it natively, else fp32.",
+		"\"auto\" is fp16 on a GPU, bf16 where the processor computes it natively, else fp32.",
 		&faceattr_precision, FA_PRECISION_AUTO, precisions, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("faceattr.threads", "Threads of a session's networks.",
 							"Parallel query scales better than more threads.", &faceattr_threads, 1,

@@ -46,6 +46,10 @@ struct CUstream_st
 
 static int capability = 90, alive, calls, fail_at, kernels, convolutions, launches;
 static const char *failed;
+static const char *fault_call; /* or NULL */
+static int fault_n;
+static cudaError_t fault_code; /* cudaSuccess: what is usual for the call */
+static bool lost;
 static std::map<char *, size_t> device_memory; /* address -> size */
 static std::map<char *, size_t> host_memory;
 static std::map<CUstream_st *, bool> streams;
@@ -77,6 +81,14 @@ emulated_fail(int n)
 	calls = 0;
 	fail_at = n;
 	failed = nullptr;
+}
+
+void
+emulated_fault(const char *call, int n, int code)
+{
+	fault_call = call;
+	fault_n = n;
+	fault_code = (cudaError_t) code;
 }
 
 int
@@ -124,9 +136,12 @@ emulated_convolved()
 bool
 emulated_fails(const char *call)
 {
-	if (++calls != fail_at)
+	bool fault = fault_call != nullptr && strcmp(call, fault_call) == 0 && --fault_n == 0;
+
+	if (++calls != fail_at && !fault && !lost)
 		return false;
 	failed = call;
+	lost = lost || (fault && fault_code >= cudaErrorIllegalAddress);
 	return true;
 }
 
@@ -146,9 +161,15 @@ emulated_seen(float value)
 
 /* --- Memory --------------------------------------------------------------------------- */
 
-#define CALL(result)                                                                               \
+static cudaError_t
+failure(cudaError_t usual)
+{
+	return fault_code != cudaSuccess ? fault_code : usual;
+}
+
+#define CALL(usual)                                                                                \
 	if (emulated_fails(__func__))                                                                  \
-	return result
+	return failure(usual)
 
 static cudaError_t
 allocate(std::map<char *, size_t> &memory, void **address, size_t bytes)
@@ -316,7 +337,7 @@ cudaStreamSynchronize(cudaStream_t stream)
 		for (; !stream->work.empty(); stream->work.pop_front())
 			stream->work.front()();
 	}
-	return fails ? cudaErrorIllegalAddress : cudaSuccess;
+	return fails ? failure(cudaErrorIllegalAddress) : cudaSuccess;
 }
 
 cudaError_t
@@ -424,7 +445,19 @@ cudaGetLastError()
 const char *
 cudaGetErrorName(cudaError_t code)
 {
-	return code == cudaErrorNoDevice ? "cudaErrorNoDevice" : "cudaErrorEmulated";
+	switch (code)
+	{
+		case cudaErrorNoDevice:
+			return "cudaErrorNoDevice";
+		case cudaErrorInsufficientDriver:
+			return "cudaErrorInsufficientDriver";
+		case cudaErrorMemoryAllocation:
+			return "cudaErrorMemoryAllocation";
+		case cudaErrorIllegalAddress:
+			return "cudaErrorIllegalAddress";
+		default:
+			return "cudaErrorEmulated";
+	}
 }
 
 const char *
