@@ -176,7 +176,10 @@ choose_device(void)
 	fa_error error;
 
 	gpu.chosen = false;
-	if (faceattr_device != DEVICE_CPU && have_gpu(&device.options, insist))
+	if (choose_service(&device))
+		return device;
+	if (faceattr_device != DEVICE_CPU && (insist || !gpus_are_elsewhere()) &&
+		have_gpu(&device.options, insist))
 	{
 		device.interface = gpu.interface;
 		if (gpu.interface->resolve_precision(gpu.engine, faceattr_precision, &device.precision,
@@ -201,6 +204,7 @@ bool
 same_device(const Device *a, const Device *b)
 {
 	return a->interface == b->interface && a->precision == b->precision &&
+		   a->instance == b->instance &&
 		   a->options.device == b->options.device &&
 		   a->options.memory_limit == b->options.memory_limit;
 }

@@ -42,11 +42,30 @@ typedef enum DeviceChoice
 	DEVICE_GPU
 } DeviceChoice;
 
+typedef enum RunIn
+{
+	RUN_IN_AUTO,
+	RUN_IN_BACKEND,
+	RUN_IN_SERVICE
+} RunIn;
+
+typedef enum DecodeIn
+{
+	DECODE_IN_BACKEND,
+	DECODE_IN_SERVICE
+} DecodeIn;
+
 extern char *faceattr_model;
 extern int faceattr_device;     /* a DeviceChoice */
 extern int faceattr_gpu_device; /* its number */
 extern int faceattr_gpu_memory; /* MB; 0: no limit */
-extern int faceattr_precision;  /* an fa_precision */
+extern int faceattr_run_in;     /* a RunIn */
+extern int faceattr_decode_in;  /* a DecodeIn */
+extern int faceattr_batch_size;
+extern double faceattr_batch_delay;   /* ms */
+extern int faceattr_gpu_idle_timeout; /* s */
+extern int faceattr_service_slots;
+extern int faceattr_precision; /* an fa_precision */
 extern int faceattr_threads;
 extern int faceattr_detect_size;
 extern double faceattr_min_score;
@@ -85,6 +104,7 @@ typedef struct Device
 	const fa_engine_interface *interface;
 	fa_engine_options options;
 	fa_precision precision; /* resolved */
+	int64 instance;         /* of faceattr-service, which is another each time; 0: it is none */
 } Device;
 
 /*
@@ -99,6 +119,23 @@ extern void device_failed(const fa_error *error);
 extern bool device_gave_way(void);
 /* What to do about its failure; NULL: it was not a GPU's. */
 extern const char *device_hint(void);
+
+/* --- faceattr-service (remote.c) ----------------------------------------------------- */
+
+/*
+ * The service, where settings and state choose it for the next call; false: networks run here.
+ * Raises object_not_in_prerequisite_state where they insist on a service that cannot be had.
+ */
+extern bool choose_service(Device *device);
+/* Networks run here, but GPUs are the service's. */
+extern bool gpus_are_elsewhere(void);
+/* The service still has the model of a pipeline that was opened there. */
+extern bool service_has(const Model *model, const Device *device);
+/* NULL: it gave way, and another choice will be this process. */
+extern fa_pipeline *open_in_service(const Model *model, const Device *device);
+/* What to do about a failure there; NULL: nothing is known. */
+extern const char *service_hint(fa_status status);
+extern bool service_is_gpu(void);
 
 /* --- What the postmaster is asked for (preload.c) -------------------------------- */
 

@@ -10,6 +10,7 @@
  */
 #include "faceattr.h"
 
+#include "../service/client.h"
 #include "access/htup_details.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -164,6 +165,13 @@ open_pipeline(CachedPipeline *place, const Model *model, const Device *device,
 
 	close_pipeline(place);
 	place->device = *device;
+	memcpy(place->key, model->key, sizeof(place->key));
+	strlcpy(place->name, model->name, sizeof(place->name));
+	if (device->instance != 0)
+	{
+		place->pipeline = open_in_service(model, device);
+		return place->pipeline != NULL;
+	}
 	if (shared_models_enabled() && faceattr_model_cache_size > 0 && device->interface->pack != NULL)
 		claim = shared_model_claim(model, device, statement, &place->shared);
 	else
@@ -182,8 +190,6 @@ open_pipeline(CachedPipeline *place, const Model *model, const Device *device,
 			open_private(place, model);
 			break;
 	}
-	memcpy(place->key, model->key, sizeof(place->key));
-	strlcpy(place->name, model->name, sizeof(place->name));
 	return place->pipeline != NULL;
 }
 
@@ -197,7 +203,8 @@ get_pipeline(const Model *model, MemoryContext statement)
 
 	if (place->pipeline == NULL || !same_device(&place->device, &device) ||
 		memcmp(place->key, model->key, sizeof(model->key)) != 0 ||
-		(place->shared.segment != NULL && !shared_model_pin(&place->shared, statement)))
+		(place->shared.segment != NULL && !shared_model_pin(&place->shared, statement)) ||
+		(device.instance != 0 && !service_has(model, &device)))
 		while (!open_pipeline(place, model, &device, statement))
 			device = choose_device();
 	if (place->device.options.threads != device.options.threads)
@@ -205,6 +212,8 @@ get_pipeline(const Model *model, MemoryContext statement)
 		fa_pipeline_set_threads(place->pipeline, device.options.threads);
 		place->device.options.threads = device.options.threads;
 	}
+	if (device.instance != 0)
+		fa_service_read_there(place->pipeline, faceattr_decode_in == DECODE_IN_SERVICE);
 	place->last_turn = ++turn;
 	place->last_use = GetCurrentTimestamp();
 	place->uses++;
@@ -268,7 +277,8 @@ faceattr_stat_loaded(PG_FUNCTION_ARGS)
 	result = materialized_rows(fcinfo);
 	shared_models_rows(result->setResult, result->setDesc);
 	for (int i = 0; i < PIPELINES; i++)
-		if (cache[i].pipeline != NULL && cache[i].shared.segment == NULL)
+		if (cache[i].pipeline != NULL && cache[i].shared.segment == NULL &&
+			cache[i].device.instance == 0)
 		{
 			ModelRow row = {.name = cache[i].name,
 							.key = cache[i].key,

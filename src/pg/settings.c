@@ -7,10 +7,11 @@
  * and the safety limit max_pixels. The library may be loaded by the postmaster:
  * nothing but the definitions happens here, and shared memory is asked for (preload.c).
  */
-#include "faceattr.h"
+#include "supervisor.h"
 
 #include <limits.h>
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #if PG_VERSION_NUM >= 180000
@@ -41,6 +42,19 @@ static const struct config_enum_entry devices[] = {
 	{"auto", DEVICE_AUTO, false},
 	{"cpu", DEVICE_CPU, false},
 	{"gpu", DEVICE_GPU, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry places[] = {
+	{"auto", RUN_IN_AUTO, false},
+	{"backend", RUN_IN_BACKEND, false},
+	{"service", RUN_IN_SERVICE, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry decoding_places[] = {
+	{"backend", DECODE_IN_BACKEND, false},
+	{"service", DECODE_IN_SERVICE, false},
 	{NULL, 0, false},
 };
 
@@ -102,6 +116,32 @@ define_settings(void)
 		"Where the library is preloaded. 0: every session has copies of its own.",
 		&faceattr_model_cache_size, 256, 0, MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL,
 		NULL, NULL);
+
+	DefineCustomEnumVariable(
+		"faceattr.run_in", "Whether networks run in the session's process or in faceattr-service.",
+		"\"auto\" is the service where the library is preloaded and the service has a GPU.",
+		&faceattr_run_in, RUN_IN_AUTO, places, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("faceattr.decode_in",
+							 "Whether photos are decoded in the session's process or in "
+							 "faceattr-service, where a fault in a decoder is an error only.",
+							 NULL, &faceattr_decode_in, DECODE_IN_BACKEND, decoding_places,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"faceattr.batch_size", "Most images that faceattr-service runs through a network at once.",
+		NULL, &faceattr_batch_size, 64, 1, 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"faceattr.batch_delay", "Longest time that a batch of faceattr-service waits to be filled.",
+		NULL, &faceattr_batch_delay, 1, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("faceattr.gpu_idle_timeout",
+							"Idle time after which faceattr-service ends, and its memory is free.",
+							"It starts again when it is needed. 0: it never ends.",
+							&faceattr_gpu_idle_timeout, 0, 0, INT_MAX / 1000, PGC_SIGHUP,
+							GUC_UNIT_S, NULL, NULL, NULL);
+	if (process_shared_preload_libraries_in_progress) /* it decides what the postmaster makes */
+		DefineCustomIntVariable("faceattr.service_slots",
+								"Requests that sessions may have in faceattr-service at once.",
+								NULL, &faceattr_service_slots, 64, 1, FA_RING_MAX_SLOTS,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("faceattr");

@@ -27,6 +27,16 @@ fa_ring_now(void)
 	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+void
+fa_ring_text(char *to, size_t size, const char *from, size_t from_size)
+{
+	size_t n = 0;
+
+	for (; n + 1 < size && n < from_size && from[n] != '\0'; n++)
+		to[n] = (char) (from[n] >= ' ' && from[n] <= '~' ? from[n] : '?');
+	to[n] = '\0';
+}
+
 /* --- Sleeping and waking ------------------------------------------------------------ */
 
 /* Until *word is no longer `seen`, somebody wakes us, a signal comes, or time is up (< 0: never).
