@@ -120,7 +120,8 @@ faceattr-service: $(SERVICE_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
 
 $(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(TRAINER) $(CORE)
 	@echo '  LD $@'
-	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(TRAINER_LIBS)
+	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka -lseccomp $(TRAINER_LIBS)
+$(BUILD)/test/unit/test_service: $(BUILD)/src/service/sandbox.o
 
 $(BENCHES): %: %.o $(CORE)
 	@echo '  LD $@'

@@ -360,7 +360,7 @@ make_outputs(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS],
 static int
 piece_size(const fa_batcher *b, const batch *of, int left)
 {
-	int size = 16;
+	int size = 8;
 
 	if (strcmp(b->interface->name, "cpu") != 0)
 		return left;

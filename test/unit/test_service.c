@@ -12,16 +12,21 @@
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
+#include <linux/landlock.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../trainer/common.h"
 #include "../../src/service/client.h"
 #include "../../src/service/exchange.h"
+#include "../../src/service/sandbox.h"
 
 #define SLOTS 8
 #define MODEL "weights/default.safetensors"
@@ -577,6 +582,89 @@ test_memory_of_large_requests(void **state)
 	assert_true(pages[1] < pages[0] - 50 * 1024);
 }
 
+/* --- The sandbox ------------------------------------------------------------------------------ */
+
+static bool
+kernel_confines_files(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+static void
+test_the_service_is_confined(void **state)
+{
+	unsigned expected = FA_CONFINED_CALLS | (kernel_confines_files() ? FA_CONFINED_FILES : 0);
+	char path[64], line[256];
+	int seccomp = 0;
+	FILE *file;
+
+	(void) state;
+	assert_int_equal(atomic_load(&ring.header->confined), expected);
+	snprintf(path, sizeof(path), "/proc/%d/status", service);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) != NULL)
+		sscanf(line, "Seccomp: %d", &seccomp);
+	fclose(file);
+	assert_int_equal(seccomp, 2);
+}
+
+/* What is tried in a sandbox of its own, in the order of bits; a bit is set where it succeeded. */
+static unsigned
+try_everything(const char *readable, const char *secret)
+{
+	unsigned done = 0;
+	pid_t child;
+
+	done |= open(readable, O_RDONLY) >= 0 ? 1 : 0;
+	done |= open(secret, O_RDONLY) >= 0 ? 2 : 0;
+	done |= open(secret, O_WRONLY) >= 0 ? 4 : 0;
+	done |= socket(AF_INET, SOCK_STREAM, 0) >= 0 ? 8 : 0;
+	done |= kill(getppid(), 0) == 0 ? 16 : 0;
+	child = fork();
+	if (child == 0)
+		_exit(0);
+	done |= child > 0 ? 32 : 0;
+	execl("/bin/true", "true", (char *) NULL);
+	done |= shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600) >= 0 ? 64 : 0;
+	return done;
+}
+
+static void *
+nothing(void *argument)
+{
+	return argument;
+}
+
+static void
+test_sandbox(void **state)
+{
+	static const char *const directories[] = {"weights"};
+	char secret[] = "/tmp/faceattr-secret-XXXXXX";
+	unsigned allowed = kernel_confines_files() ? 1 : 1 | 2 | 4;
+	int fd = mkstemp(secret), status;
+	pid_t child;
+
+	(void) state;
+	assert_true(fd >= 0);
+	close(fd);
+	child = fork();
+	if (child == 0)
+	{
+		pthread_t thread;
+
+		fa_sandbox_enter(directories, 1, NULL, false);
+		if (pthread_create(&thread, NULL, nothing, NULL) != 0 || malloc(64 << 20) == NULL)
+			_exit(255);
+		pthread_join(thread, NULL);
+		_exit((int) try_everything(MODEL, secret));
+	}
+	waitpid(child, &status, 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), allowed);
+	unlink(secret);
+}
+
 int
 main(void)
 {
@@ -591,6 +679,8 @@ main(void)
 		cmocka_unit_test(test_answers_that_make_no_sense),
 		cmocka_unit_test(test_slots_of_the_dead),
 		cmocka_unit_test(test_memory_of_large_requests),
+		cmocka_unit_test(test_the_service_is_confined),
+		cmocka_unit_test(test_sandbox),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
