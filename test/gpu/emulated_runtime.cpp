@@ -141,7 +141,8 @@ emulated_fails(const char *call)
 	if (++calls != fail_at && !fault && !lost)
 		return false;
 	failed = call;
-	lost = lost || (fault && fault_code >= cudaErrorIllegalAddress);
+	lost = lost || (fault && (fault_code >= cudaErrorIllegalAddress ||
+							  fault_code == cudaErrorInsufficientDriver));
 	return true;
 }
 

@@ -36,7 +36,7 @@ extern "C"
 	extern void emulated_fail(int n);
 	/*
 	 * The n-th call of a function from now on fails with that code (cuDNN's with the usual one);
-	 * NULL: none. With an error that only a new process clears, all later calls fail, too.
+	 * NULL: none. After an error that stays, all later calls fail, too.
 	 */
 	extern void emulated_fault(const char *call, int n, int code);
 	/* Calls since emulated_fail, and the name of the one that failed, or NULL. */
