@@ -1,7 +1,7 @@
 /*
  * emulated_library.cpp
  *		What makes the emulated device a faceattr_cuda.so, for tests on servers: faults
- *		are told by the file that EMULATED_FAULTS names, which is read when a process loads
+ *		are told by the file that FACEATTR_EMULATED_FAULTS names, which is read when a process loads
  *		the library, so that every session may have others.
  *
  * Its lines: "device 75", the compute capability (0: there is no device); "cudaMalloc 3 2", the
@@ -17,7 +17,7 @@ __attribute__((constructor)) static void
 read_faults()
 {
 	static char word[64];
-	const char *path = getenv("EMULATED_FAULTS");
+	const char *path = getenv("FACEATTR_EMULATED_FAULTS");
 	FILE *file = path == nullptr ? nullptr : fopen(path, "r");
 	int n, code;
 

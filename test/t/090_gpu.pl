@@ -30,7 +30,7 @@ sub install
 }
 
 # What fails in sessions that load the emulated library from now on.
-my $faults = $ENV{EMULATED_FAULTS} = write_image('faults', '');
+my $faults = $ENV{FACEATTR_EMULATED_FAULTS} = write_image('faults', '');
 sub fault { return write_image('faults', "$_[0]\n") }
 
 my $node = PostgreSQL::Test::Cluster->new('gpu');
@@ -257,7 +257,7 @@ is((session($gpu . $ask . $engine))[0], "$age\ncuda", 'a new session has it agai
 
 # --- Preloaded, and on a standby
 
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'faceattr'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'faceattr'\nfaceattr.run_in = backend");
 $node->restart;
 $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
 is((session("$loaded$cpu$ask$loaded$auto$ask$loaded"))[0], "f\n$age\nf\n$age\nt", 'preloaded: loaded by the first call that wants a GPU');
