@@ -23,8 +23,8 @@
  * in flight are settled, each of which becomes one ERROR of its session.
  *
  * While it lives, the worker looks at it every second. One that is busy and whose header->beat
- * stands still for ten seconds, one that has not started within a minute, and one whose state is
- * none that it can have, is killed, and then it is like any other death. Slots of sessions that are
+ * stands still for ten seconds, one that has not started within a minute, and one that shows what
+ * it cannot be, is killed, and then it is like any other death. Slots of sessions that are
  * no more are freed.
  *
  * The service does not outlive the worker, nor the worker the postmaster: the kernel kills the
@@ -99,6 +99,14 @@ static Supervisor *shared;  /* NULL: not preloaded */
 static fa_ring ring;        /* header NULL: there is none */
 static fa_error ring_error; /* why */
 
+/* What a service that is ready shows of itself, and sessions go by. */
+typedef struct Shown
+{
+	int64 started;
+	uint32 precisions, fastest;
+	char engine[sizeof(((fa_ring_header *) 0)->engine)];
+} Shown;
+
 /* The worker's. */
 static struct
 {
@@ -106,6 +114,7 @@ static struct
 	ServiceWish wish;
 	int64 started, moved; /* when its beat was last seen to have changed */
 	uint64 beat, batches;
+	Shown shown;            /* all zero: it was not ready yet */
 	bool replaced;          /* it has been told to end so that another is started */
 	const char *killed_for; /* what it has done; NULL: it has not been killed */
 } child;
@@ -600,6 +609,24 @@ kill_service(const char *why)
 
 /* --- Life --------------------------------------------------------------------------------- */
 
+/* It has shown something, and shows something else now. */
+static bool
+is_damaged(void)
+{
+	const fa_ring_header *header = ring.header;
+	Shown now, none;
+
+	memset(&none, 0, sizeof(none));
+	memset(&now, 0, sizeof(now));
+	now.started = atomic_load(&header->started);
+	now.precisions = atomic_load(&header->precisions);
+	now.fastest = atomic_load(&header->fastest);
+	memcpy(now.engine, header->engine, sizeof(now.engine));
+	if (memcmp(&child.shown, &none, sizeof(none)) == 0)
+		child.shown = now;
+	return memcmp(&child.shown, &now, sizeof(now)) != 0;
+}
+
 static void
 watch(void)
 {
@@ -608,6 +635,7 @@ watch(void)
 	uint32 state = atomic_load(&ring.header->state);
 
 	fa_ring_reclaim(&ring);
+	show_settings(); /* whatever has become of them */
 	if (beat != child.beat || !fa_ring_busy(&ring))
 		child.moved = now;
 	child.beat = beat;
@@ -616,7 +644,7 @@ watch(void)
 		if (now - child.started > START_LIMIT)
 			kill_service("had not started within a minute, and was killed");
 	}
-	else if (state != FA_SERVICE_READY)
+	else if (state != FA_SERVICE_READY || is_damaged())
 		kill_service("had damaged its memory, and was killed");
 	else if (now - child.moved > BEAT_LIMIT)
 		kill_service("had stood still for ten seconds, and was killed");

@@ -101,11 +101,15 @@ wait_for_reply(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
 	while (!fa_ring_wait(x->ring, x->slot, FA_RING_PATIENCE))
 	{
 		uint64_t word = atomic_load(&x->ring->slot[x->slot].word);
+		fa_slot_state slot_state = fa_word_state(word);
 
 		if (fa_check_interrupt(interrupt, error) != FA_OK)
 			return give_up(x, FA_INTERRUPTED);
-		if (fa_word_owner(word) != (uint32_t) getpid())
-			return fa_fail(error, FA_DEVICE_LOST, "the memory of faceattr-service is damaged");
+		if (fa_word_owner(word) != (uint32_t) getpid() ||
+			(slot_state != FA_SLOT_SUBMITTED && slot_state != FA_SLOT_RUNNING &&
+			 slot_state != FA_SLOT_DONE))
+			return give_up(
+				x, fa_fail(error, FA_DEVICE_LOST, "the memory of faceattr-service is damaged"));
 		/* The supervisor settles what is lost; this is for when there is none, or it is late. */
 		without_service = is_ready(x->ring) ? 0 : without_service + 1;
 		if (without_service == GRACE)

@@ -6,6 +6,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
@@ -130,11 +131,14 @@ fa_ring_create(int slots, fa_ring *ring, fa_error *error)
 
 	memset(ring, 0, sizeof(*ring));
 	ring->fd = -1;
-	fd = memfd_create("faceattr-service", MFD_CLOEXEC);
+	fd = memfd_create("faceattr-service", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return system_failed(error, "memfd_create");
 	if (ftruncate(fd, (off_t) (head_size(&sized) + areas_size(&sized))) != 0)
 		status = system_failed(error, "ftruncate");
+	/* or else whoever has the descriptor could make it shorter, and others' access to it fatal */
+	else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		status = system_failed(error, "fcntl");
 	else
 		status = fa_ring_open(fd, slots, ring, error);
 	if (status != FA_OK)
