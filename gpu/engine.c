@@ -125,6 +125,7 @@ fa_cuda_resolve_precision(fa_engine *engine, fa_precision wanted, fa_precision *
 
 static const fa_engine_interface cuda_engine = {
 	.name = "cuda",
+	.batch = 64,
 	.open = cuda_open,
 	.close = cuda_close,
 	.set_threads = cuda_set_threads,

@@ -110,6 +110,12 @@ SET transaction_read_only = on; -- nothing that the query calls may write
 COMMENT ON FUNCTION face_evaluate(text, text, boolean) IS
 'how well a model does on labelled images, in total and by group (query: gives image, age, gender and race; model: its name, or NULL for faceattr.model; crops: the images are ready face crops)';
 
+CREATE FUNCTION face_scan(query text, model text DEFAULT NULL) RETURNS TABLE (key text, face face)
+AS 'MODULE_PATHNAME', 'faceattr_scan' LANGUAGE C
+VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100000;
+COMMENT ON FUNCTION face_scan(text, text) IS
+'the faces in the photos that a query gives, in its order, as a stream (query: gives a key and an image; model: its name, or NULL for faceattr.model)';
+
 CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT gpu_images bigint, OUT faces bigint,
 	OUT damaged bigint, OUT unsupported bigint, OUT too_large bigint, OUT other_errors bigint,
 	OUT decode_time float8, OUT detect_time float8, OUT classify_time float8)

@@ -74,6 +74,11 @@ fa_aligned(size_t bytes)
 
 const fa_engine_interface fa_cpu_engine = {
 	.name = "cpu",
+	/*
+	 * Layers are packed for single images, whose tensors stay in the cache: eight at once took 5 %
+	 * longer each with mobilenet_v1 (bf16, one core), four 3 %.
+	 */
+	.batch = 1,
 	.open = cpu_open,
 	.close = cpu_close,
 	.set_threads = cpu_set_threads,

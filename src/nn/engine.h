@@ -94,6 +94,8 @@ typedef enum fa_trainer_state
 typedef struct fa_engine_interface
 {
 	const char *name; /* "cpu" */
+	/* Images that a run had best have, where there are as many; no more than 64. */
+	int batch;
 
 	/* A message in *error says why an engine cannot be had here. */
 	fa_status (*open)(const fa_engine_options *options, fa_engine **engine, fa_error *error);

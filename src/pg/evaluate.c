@@ -9,17 +9,14 @@
  * at the end. The model is looked up anew for every batch, since the query may use
  * models of its own in between.
  */
-#include "faceattr.h"
+#include "query.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "miscadmin.h"
-#include "parser/scansup.h"
 #include "utils/geo_decls.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
 
 #include "../face/judge.h"
 
@@ -87,26 +84,9 @@ check_type(TupleDesc desc, const char *name, Oid wanted)
 							   format_type_be(type), format_type_be(wanted))));
 }
 
-static TupleDesc
-describe(const char *query)
-{
-	SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
-	List *sources;
-	TupleDesc desc;
-
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare: %s", SPI_result_code_string(SPI_result));
-	sources = SPI_plan_get_plan_sources(plan);
-	desc = list_length(sources) == 1 ? ((CachedPlanSource *) linitial(sources))->resultDesc : NULL;
-	if (desc == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the query must be one statement that returns rows")));
-	return desc;
-}
-
-/* Ours: image, labels as texts, box. A comment may end theirs, hence the lines. */
-static char *
-make_query(const char *query)
+/* Image, labels as texts, box. */
+static SPIPlanPtr
+make_plan(const char *query)
 {
 	static const char from_dates[] =
 		"CASE WHEN NOT pg_catalog.isfinite(q.birth_date) OR NOT pg_catalog.isfinite(q.photo_date) "
@@ -115,12 +95,11 @@ make_query(const char *query)
 		"ELSE pg_catalog.date_part('year', pg_catalog.age(q.photo_date::pg_catalog.timestamp, "
 		"q.birth_date::pg_catalog.timestamp))::pg_catalog.text END";
 	static const char no_label[] = "NULL::pg_catalog.text";
-	TupleDesc desc = describe(query);
+	TupleDesc desc = query_describe(query);
 	bool age = OidIsValid(column_type(desc, "age"));
 	bool gender = OidIsValid(column_type(desc, "gender"));
 	bool race = OidIsValid(column_type(desc, "race"));
 	bool dates = OidIsValid(column_type(desc, "birth_date"));
-	int length = (int) strlen(query);
 
 	if (!OidIsValid(column_type(desc, "image")))
 		ereport(ERROR,
@@ -139,16 +118,15 @@ make_query(const char *query)
 				(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the query has no column of labels"),
 				 errhint("Labels are in columns \"age\", or \"birth_date\" and "
 						 "\"photo_date\", \"gender\" and \"race\".")));
-	while (length > 0 && (scanner_isspace(query[length - 1]) || query[length - 1] == ';'))
-		length--;
-	return psprintf("SELECT q.image, %s, %s, %s, %s FROM (\n%.*s\n) AS q",
-					age     ? "q.age::pg_catalog.text"
-					: dates ? from_dates
-							: no_label,
-					gender ? "q.gender::pg_catalog.text" : no_label,
-					race ? "q.race::pg_catalog.text" : no_label,
-					OidIsValid(column_type(desc, "box")) ? "q.box" : "NULL::pg_catalog.box", length,
-					query);
+	return query_plan(
+		psprintf("q.image, %s, %s, %s, %s",
+				 age     ? "q.age::pg_catalog.text"
+				 : dates ? from_dates
+						 : no_label,
+				 gender ? "q.gender::pg_catalog.text" : no_label,
+				 race ? "q.race::pg_catalog.text" : no_label,
+				 OidIsValid(column_type(desc, "box")) ? "q.box" : "NULL::pg_catalog.box"),
+		query, "");
 }
 
 /* --- Rows ------------------------------------------------------------------------ */
@@ -268,14 +246,10 @@ read_rows(Evaluation *e, const char *query)
 	MemoryContext batch =
 		AllocSetContextCreate(CurrentMemoryContext, "faceattr batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer;
-	SPIPlanPtr plan;
 	Portal cursor;
 
 	SPI_connect();
-	plan = SPI_prepare(make_query(query), 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare: %s", SPI_result_code_string(SPI_result));
-	cursor = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	cursor = SPI_cursor_open(NULL, make_plan(query), NULL, NULL, true);
 	for (;;)
 	{
 		Run run;

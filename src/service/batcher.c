@@ -353,35 +353,16 @@ make_outputs(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS],
 	return FA_OK;
 }
 
-/*
- * Images that go through the engine at once. A GPU's takes what there is. The CPU's compiles itself
- * for every size of batch, and large images gain nothing together: few sizes, powers of two.
- */
-static int
-piece_size(const fa_batcher *b, const batch *of, int left)
-{
-	int size = 8;
-
-	if (strcmp(b->interface->name, "cpu") != 0)
-		return left;
-	if (of->key.height * of->key.width > 256 * 256)
-		return 1;
-	while (size > left)
-		size /= 2;
-	return size;
-}
-
 static fa_status
 run_pieces(fa_batcher *b, const batch *of, fa_served_model *served, fa_model *model,
 		   const size_t sizes[FA_MAX_OUTPUTS], fa_error *error)
 {
 	size_t image = (size_t) of->key.height * of->key.width * 3;
-	int at_most = of->count;
+	int at_most = b->interface->batch;
 
 	for (int done = 0; done < of->count;)
 	{
-		int left = of->count - done;
-		int n = piece_size(b, of, left < at_most ? left : at_most);
+		int n = of->count - done < at_most ? of->count - done : at_most;
 		fa_batch piece = {n, (int) of->key.height, (int) of->key.width, of->pixels + done * image};
 		float *outputs[FA_MAX_OUTPUTS];
 		fa_status status;

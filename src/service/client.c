@@ -208,6 +208,7 @@ service_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 
 const fa_engine_interface fa_service_engine = {
 	.name = "service",
+	.batch = 64,
 	.open = service_open,
 	.close = service_close,
 	.set_threads = service_set_threads,

@@ -1,0 +1,223 @@
+/*
+ * test_scan.c
+ *		Many photos through a scan: the faces of one after the other, in order, whatever the
+ *threads.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/face/pipeline.h"
+#include "../../src/face/scan.h"
+#include "../../trainer/common.h"
+
+#define PHOTOS 40
+
+static const char *const names[] = {"portrait.jpg", "grey.jpg", "tilted.png", "close-up.jpg",
+									"turned-phone.jpg"};
+
+static fa_pipeline *pipeline;
+static fa_bytes files[5];
+static fa_faces expected[5];
+static fa_face_options options;
+static fa_error error;
+
+static int
+setup(void **state)
+{
+	(void) state;
+	assert_int_equal(fa_pipeline_open(&fa_cpu_engine, NULL, FA_PRECISION_FP32, "weights",
+									  "weights/default.safetensors", &pipeline, &error),
+					 FA_OK);
+	options = fa_pipeline_options(pipeline);
+	for (int i = 0; i < 5; i++)
+	{
+		char path[256];
+		uint8_t *bytes;
+
+		snprintf(path, sizeof(path), "demo/photos/%s", names[i]);
+		assert_int_equal(fa_read_file(path, &bytes, &files[i].length, &error), FA_OK);
+		files[i].bytes = bytes;
+		assert_int_equal(fa_find_faces(pipeline, bytes, files[i].length, &options, true,
+									   &expected[i], NULL, &error),
+						 FA_OK);
+		assert_true(expected[i].count > 0);
+	}
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void) state;
+	for (int i = 0; i < 5; i++)
+	{
+		fa_faces_free(&expected[i]);
+		free((void *) files[i].bytes);
+	}
+	fa_pipeline_close(pipeline);
+	return 0;
+}
+
+/* Photo number n of a scan; every seventh is none. */
+static fa_bytes
+photo(int n)
+{
+	return n % 7 == 3 ? (fa_bytes){"no photo", 8} : files[n % 5];
+}
+
+static void
+check_result(int n, fa_status status, fa_faces *faces)
+{
+	if (n % 7 == 3)
+	{
+		assert_int_equal(status, FA_UNSUPPORTED);
+		return;
+	}
+	assert_int_equal(status, FA_OK);
+	assert_int_equal(faces->count, expected[n % 5].count);
+	assert_int_equal(faces->width, expected[n % 5].width);
+	for (int i = 0; i < faces->count; i++)
+	{
+		const fa_face *a = &faces->faces[i], *b = &expected[n % 5].faces[i];
+
+		/* The engine runs single crops: nothing differs. With larger batches last digits may. */
+		assert_memory_equal(&a->box, &b->box, sizeof(a->box));
+		assert_true(a->score == b->score && a->age == b->age);
+		assert_int_equal(a->race, b->race);
+	}
+	fa_faces_free(faces);
+}
+
+static void
+scan_all(int threads)
+{
+	fa_scan *scan;
+	int pushed = 0, taken = 0, done;
+
+	assert_int_equal(fa_scan_open(pipeline, &options, threads, &scan, &error), FA_OK);
+	while (taken < PHOTOS)
+	{
+		while (pushed < PHOTOS && fa_scan_wants(scan))
+		{
+			fa_bytes bytes = photo(pushed++);
+
+			assert_int_equal(fa_scan_push(scan, bytes.bytes, bytes.length, &error), FA_OK);
+		}
+		assert_int_equal(fa_scan_count(scan), pushed - taken);
+		assert_int_equal(fa_scan_run(scan, pipeline, &done, NULL, &error), FA_OK);
+		assert_true(done > 0 && done <= FA_SCAN_PHOTOS);
+		for (; done > 0; done--, taken++)
+		{
+			fa_faces faces;
+			fa_status status = fa_scan_take(scan, &faces, &error);
+
+			check_result(taken, status, &faces);
+		}
+	}
+	assert_int_equal(fa_scan_count(scan), 0);
+	assert_int_equal(fa_scan_take(scan, &expected[0], &error), FA_INVALID);
+	fa_scan_close(scan);
+}
+
+static void
+test_order(void **state)
+{
+	fa_faces kept = expected[0];
+
+	(void) state;
+	for (int threads = 0; threads <= 3; threads += 3)
+	{
+		scan_all(threads);
+		expected[0] = kept; /* that a take of nothing has zeroed */
+	}
+}
+
+/* However large photos are, there is room for one, and not for many. */
+static void
+test_bytes_in_flight(void **state)
+{
+	size_t large = FA_SCAN_BYTES / 3;
+	char *zeros = calloc(1, large);
+	fa_scan *scan;
+	int pushed = 0;
+
+	(void) state;
+	for (int threads = 0; threads <= 2; threads += 2)
+	{
+		assert_int_equal(fa_scan_open(pipeline, &options, threads, &scan, &error), FA_OK);
+		for (pushed = 0; fa_scan_wants(scan); pushed++)
+			assert_int_equal(fa_scan_push(scan, zeros, large, &error), FA_OK);
+		assert_int_equal(pushed, 3);
+		fa_scan_close(scan);
+		assert_int_equal(fa_scan_open(pipeline, &options, threads, &scan, &error), FA_OK);
+		for (pushed = 0; fa_scan_wants(scan); pushed++)
+			assert_int_equal(fa_scan_push(scan, zeros, 8, &error), FA_OK);
+		assert_int_equal(pushed, threads == 0 ? FA_SCAN_PHOTOS : 2 * FA_SCAN_PHOTOS);
+		fa_scan_close(scan);
+	}
+	free(zeros);
+}
+
+static bool
+stop(void *argument)
+{
+	int *left = argument;
+
+	return (*left)-- <= 0;
+}
+
+/* Stopped at any moment, a scan can be closed. */
+static void
+test_interrupt(void **state)
+{
+	(void) state;
+	for (int threads = 0; threads <= 3; threads += 3)
+		for (int after = 0; after < 400; after = after * 3 + 1)
+		{
+			int left = after, done;
+			fa_interrupt interrupt = {stop, &left};
+			fa_scan *scan;
+
+			assert_int_equal(fa_scan_open(pipeline, &options, threads, &scan, &error), FA_OK);
+			for (int i = 0; i < 5; i++)
+				assert_int_equal(fa_scan_push(scan, files[i].bytes, files[i].length, &error),
+								 FA_OK);
+			assert_int_equal(fa_scan_run(scan, pipeline, &done, &interrupt, &error),
+							 FA_INTERRUPTED);
+			assert_int_equal(done, 0);
+			fa_scan_close(scan);
+		}
+}
+
+static void
+test_options(void **state)
+{
+	fa_face_options wrong = options;
+	fa_scan *scan;
+
+	(void) state;
+	wrong.detect_size = 1;
+	assert_int_equal(fa_scan_open(pipeline, &wrong, 0, &scan, &error), FA_INVALID);
+	assert_null(scan);
+	fa_scan_close(scan);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_bytes_in_flight),
+		cmocka_unit_test(test_interrupt),
+		cmocka_unit_test(test_options),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
