@@ -33,7 +33,7 @@ sub session
 	$error =~ s/^psql:<stdin>:\d+: |^LOCATION:.*\n?//gm;
 	return ($out, $error);
 }
-sub pid { service_becomes($node, q{state = 'ready'}); return service($node, 'pid') }
+sub pid { service_becomes($node, q{state = 'ready'}); return service($node, 'pid') || die 'no service' }
 my $up_since = query('SELECT pg_postmaster_start_time()');
 my $read_there = "SET faceattr.decode_in = 'service';\n";
 my $ask = "SELECT face_array(image, 'default')::text FROM portrait;\n";
