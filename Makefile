@@ -156,7 +156,7 @@ EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on
 
 ifeq ($(HAS_CUDA),yes)
 cuda: faceattr_cuda.so
-gpu-tests: $(addprefix $(BUILD)/test/gpu/,$(if $(SANITIZE),$(EMULATED_TESTS),test_plans))
+gpu-tests: $(addprefix $(BUILD)/test/gpu/,$(if $(SANITIZE),$(EMULATED_TESTS),test_plans emulated/faceattr_cuda.so))
 else
 cuda gpu-tests:
 	@echo 'Without faceattr_cuda.so: CUDA 12 and cuDNN 9 are not here (CUDA_HOME tells where they are)'
@@ -185,7 +185,7 @@ EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime races cudnn) \
 	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
 # of kernels every access is seen (test/gpu/races.h)
 SEEN_FLAGS = -fno-sanitize=address -fsanitize=thread --param tsan-instrument-func-entry-exit=0
-EMULATED_FLAGS = -std=c++17 -O3 -g $(WARNINGS) $(SANITIZE) $(CUDA_CFLAGS) -MMD -MP
+EMULATED_FLAGS = -std=c++17 -O3 -g -fPIC $(WARNINGS) $(SANITIZE) $(CUDA_CFLAGS) -MMD -MP
 
 $(BUILD)/test/gpu/%.o: test/gpu/%.cpp
 	@mkdir -p $(@D)
@@ -201,6 +201,12 @@ $(EMULATED_TESTS:%=$(BUILD)/test/gpu/%): %: %.o $(BUILD)/test/gpu/device_test.o 
 		$(patsubst %,$(BUILD)/test/unit/%.o,random_net reference pictures) $(CORE)
 	@echo '  LD $@'
 	@$(CXX) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)
+
+# and as a library, for tests on servers; it is never installed
+$(BUILD)/test/gpu/emulated/faceattr_cuda.so: $(BUILD)/test/gpu/emulated_library.o $(EMULATED) $(GPU_OBJECTS) $(CORE)
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	@$(CXX) -shared -Wl,-z,defs -Wl,-Bsymbolic -Wl,--exclude-libs,ALL -pthread -o $@ $^ -lm
 
 # --- Fuzz targets: the parsers alone, by clang
 

@@ -9,19 +9,45 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static fa_status
+status_of(cudaError_t code)
+{
+	switch ((int) code)
+	{
+		case cudaErrorMemoryAllocation:
+			return FA_NO_MEMORY;
+		case cudaErrorNoDevice:
+		case cudaErrorInsufficientDriver:
+		case cudaErrorStubLibrary:
+			return FA_UNSUPPORTED;
+		/* those of which CUDA says that the process must be relaunched */
+		case cudaErrorECCUncorrectable:
+		case 226: /* cudaErrorContained, of CUDA 12.8 */
+		case cudaErrorIllegalAddress:
+		case cudaErrorLaunchTimeout:
+		case cudaErrorAssert:
+		case cudaErrorHardwareStackError:
+		case cudaErrorIllegalInstruction:
+		case cudaErrorMisalignedAddress:
+		case cudaErrorInvalidAddressSpace:
+		case cudaErrorInvalidPc:
+		case cudaErrorLaunchFailure:
+		case 721: /* cudaErrorTensorMemoryLeak, of CUDA 12.8 */
+		case cudaErrorMpsClientTerminated:
+		case 911: /* cudaErrorExternalDevice, of CUDA 12.4 */
+			return FA_DEVICE_LOST;
+		default:
+			return FA_INTERNAL;
+	}
+}
+
 fa_status
 fa_gpu_status(cudaError_t code, const char *doing, fa_error *error)
 {
 	if (code == cudaSuccess)
 		return FA_OK;
 	cudaGetLastError(); /* which the next kernel's start would tell again */
-	fa_fail(error,
-			code == cudaErrorMemoryAllocation ? FA_NO_MEMORY
-			: code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver ||
-					code == cudaErrorStubLibrary
-				? FA_UNSUPPORTED
-				: FA_INTERNAL,
-			"the GPU failed %s: %s", doing, cudaGetErrorName(code));
+	fa_fail(error, status_of(code), "the GPU failed %s: %s", doing, cudaGetErrorName(code));
 	return fa_detail(error, "%s", cudaGetErrorString(code));
 }
 

@@ -174,8 +174,8 @@ fetch(fa_engine *engine, void *to, const void *from, size_t size, fa_error *erro
 					  "to detect", error);
 
 	ended = cudaStreamSynchronize(engine->stream);
-	FA_TRY(status);
-	return fa_gpu_status(ended, "to detect", error);
+	FA_TRY(fa_gpu_status(ended, "to detect", error));
+	return status;
 }
 
 static fa_status
@@ -213,6 +213,7 @@ fa_cuda_detect(fa_model *model, const fa_image *photo, const fa_detect_request *
 			   fa_detection **detections, int *count, const fa_interrupt *interrupt,
 			   fa_error *error)
 {
+	cudaError_t ended;
 	fa_status status;
 
 	*detections = NULL;
@@ -220,7 +221,10 @@ fa_cuda_detect(fa_model *model, const fa_image *photo, const fa_detect_request *
 	status = detect(model, photo, request, detections, count, interrupt, error);
 	if (status != FA_OK)
 	{
-		cudaStreamSynchronize(model->engine->stream); /* nothing outlives this call */
+		/* nothing outlives this call; and it knows better than cuDNN what has failed */
+		ended = cudaStreamSynchronize(model->engine->stream);
+		if (ended != cudaSuccess)
+			status = fa_gpu_status(ended, "to detect", error);
 		free(*detections);
 		*detections = NULL;
 		*count = -1;

@@ -56,7 +56,7 @@ fa_gpu_output_of(const fa_model *model, const fa_gpu_program *p, int output)
 
 	for (int i = 0; i < output; i++)
 		before += fa_gpu_output_values(model, p, i);
-	return (const float *) (p->arena.address + p->outputs) + before;
+	return (const float *) (const void *) (p->arena.address + p->outputs) + before;
 }
 
 /* Sums that could overflow are refused long before: 2^31 values in any tensor. */

@@ -185,9 +185,10 @@ run_feed(fa_model *model, const feed *from, float *const *outputs, const fa_inte
 	/* after a failure too: what has been started must not outlive this call */
 	copied = cudaStreamSynchronize(model->engine->copies);
 	ended = cudaStreamSynchronize(model->engine->stream);
-	FA_TRY(status);
+	/* which know better than cuDNN why something could not be started */
 	FA_TRY(fa_gpu_status(copied, "to take pixels", error));
-	return fa_gpu_status(ended, "to run a network", error);
+	FA_TRY(fa_gpu_status(ended, "to run a network", error));
+	return status;
 }
 
 fa_status

@@ -243,7 +243,7 @@ fa_gpu_upload(fa_gpu_weights *to, const fa_net *net, const fa_gpu_plan *plan,
 	if (u.host == NULL)
 		return fa_no_memory(error, bytes);
 	status = fa_gpu_take(memory, bytes, "for weights", &staging, error);
-	u.staging = (float *) staging.address;
+	u.staging = (void *) staging.address;
 	if (status == FA_OK) /* what lies between two parameters, too: pack.c copies all */
 		status = fa_gpu_status(cudaMemsetAsync(to->block.address, 0, to->block.size, stream),
 							   "to take weights", error);

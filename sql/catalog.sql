@@ -29,7 +29,8 @@ JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'faceattr',
 WHERE a.n <= p.pronargs
 AND coalesce(obj_description(p.oid, 'pg_proc') !~ (a.name || ':'), true);
 SELECT attname FROM pg_attribute
-WHERE attrelid IN ('face'::regclass, 'face_model'::regclass, 'faceattr_stat'::regclass, 'faceattr_stat_models'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
+WHERE attrelid IN ('face'::regclass, 'face_model'::regclass, 'faceattr_stat'::regclass, 'faceattr_stat_models'::regclass,
+	'faceattr_stat_service'::regclass, 'faceattr_stat_service_models'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 SELECT obj_description('face'::regtype, 'pg_type') IS NOT NULL AS type_comment,
        obj_description('face_model'::regclass, 'pg_class') IS NOT NULL AS table_comment,
        obj_description('face_attributes_trigger()'::regprocedure, 'pg_proc') IS NOT NULL AS trigger_comment;

@@ -116,7 +116,7 @@ VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100000;
 COMMENT ON FUNCTION face_scan(text, text) IS
 'the faces in the photos that a query gives, in its order, as a stream (query: gives a key and an image; model: its name, or NULL for faceattr.model)';
 
-CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT faces bigint,
+CREATE FUNCTION faceattr_stat_counters(OUT scope text, OUT since timestamptz, OUT images bigint, OUT gpu_images bigint, OUT faces bigint,
 	OUT damaged bigint, OUT unsupported bigint, OUT too_large bigint, OUT other_errors bigint,
 	OUT decode_time float8, OUT detect_time float8, OUT classify_time float8)
 AS 'MODULE_PATHNAME', 'faceattr_stat_counters' LANGUAGE C
@@ -129,6 +129,7 @@ COMMENT ON VIEW faceattr_stat IS 'what has been done so far';
 COMMENT ON COLUMN faceattr_stat.scope IS 'server: everything since it started or the counters were reset; session, where the library is not preloaded: by this session alone';
 COMMENT ON COLUMN faceattr_stat.since IS 'when counting began';
 COMMENT ON COLUMN faceattr_stat.images IS 'photos and crops looked at, bad ones too';
+COMMENT ON COLUMN faceattr_stat.gpu_images IS 'those of them that a GPU has looked at; the CPU the others';
 COMMENT ON COLUMN faceattr_stat.faces IS 'faces reported';
 COMMENT ON COLUMN faceattr_stat.damaged IS 'images that were damaged';
 COMMENT ON COLUMN faceattr_stat.unsupported IS 'images of a format that is not read';
@@ -138,7 +139,7 @@ COMMENT ON COLUMN faceattr_stat.decode_time IS 'milliseconds spent on reading, s
 COMMENT ON COLUMN faceattr_stat.detect_time IS 'milliseconds spent on finding faces';
 COMMENT ON COLUMN faceattr_stat.classify_time IS 'milliseconds spent on their attributes';
 
-CREATE FUNCTION faceattr_stat_loaded(OUT model text, OUT key bytea, OUT "precision" text, OUT location text, OUT size bigint,
+CREATE FUNCTION faceattr_stat_loaded(OUT model text, OUT key bytea, OUT engine text, OUT "precision" text, OUT location text, OUT size bigint,
 	OUT pins int, OUT hits bigint, OUT last_use timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'faceattr_stat_loaded' LANGUAGE C
@@ -150,12 +151,62 @@ GRANT SELECT ON faceattr_stat_models TO PUBLIC;
 COMMENT ON VIEW faceattr_stat_models IS 'models in memory: those that all sessions share, and this session''s own copies';
 COMMENT ON COLUMN faceattr_stat_models.model IS 'name by which it was asked for first; another database may know it by another';
 COMMENT ON COLUMN faceattr_stat_models.key IS 'what it is: SHA-256 of a published model''s weights, as in face_model; of a shipped one, identity and time of its file';
+COMMENT ON COLUMN faceattr_stat_models.engine IS 'that it is for: cpu, or cuda, on a GPU';
 COMMENT ON COLUMN faceattr_stat_models."precision" IS 'arithmetic that its weights are packed for';
 COMMENT ON COLUMN faceattr_stat_models.location IS 'shared; packing: about to be shared; private: this session''s own copy, as the library is not preloaded or there was no room';
 COMMENT ON COLUMN faceattr_stat_models.size IS 'bytes of shared memory, or of the private copy''s file';
 COMMENT ON COLUMN faceattr_stat_models.pins IS 'running statements that use the shared copy';
 COMMENT ON COLUMN faceattr_stat_models.hits IS 'statements that found it in memory (private: calls)';
 COMMENT ON COLUMN faceattr_stat_models.last_use IS 'when a statement last began or ended to use it';
+
+CREATE FUNCTION faceattr_service_state(OUT state text, OUT pid int, OUT engine text, OUT device text, OUT confined text,
+	OUT started timestamptz, OUT slots int, OUT slots_in_use int, OUT queued int, OUT requests bigint, OUT images bigint,
+	OUT batches bigint, OUT batch_sizes bigint[], OUT wait_time float8, OUT run_time float8, OUT abandoned bigint, OUT failed bigint,
+	OUT restarts bigint, OUT last_error text, OUT last_error_time timestamptz)
+AS 'MODULE_PATHNAME', 'faceattr_service_state' LANGUAGE C
+VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION faceattr_service_state() IS 'the row of view faceattr_stat_service';
+
+CREATE VIEW faceattr_stat_service AS SELECT * FROM faceattr_service_state();
+GRANT SELECT ON faceattr_stat_service TO PUBLIC;
+COMMENT ON VIEW faceattr_stat_service IS 'faceattr-service: whether it runs, and what it has done since the server started';
+COMMENT ON COLUMN faceattr_stat_service.state IS 'stopped: nobody has asked for it, or it was idle; starting; ready; waiting: it has died and starts again soon; useless: this machine lacks what it needs; none: the library is not preloaded';
+COMMENT ON COLUMN faceattr_stat_service.pid IS 'its process';
+COMMENT ON COLUMN faceattr_stat_service.engine IS 'cpu or cuda';
+COMMENT ON COLUMN faceattr_stat_service.device IS 'the processor, or the GPU and its driver';
+COMMENT ON COLUMN faceattr_stat_service.confined IS 'what the kernel keeps it from: files, calls, both or none';
+COMMENT ON COLUMN faceattr_stat_service.started IS 'when it became ready';
+COMMENT ON COLUMN faceattr_stat_service.slots IS 'requests that sessions may have in it at once';
+COMMENT ON COLUMN faceattr_stat_service.slots_in_use IS 'those that they have';
+COMMENT ON COLUMN faceattr_stat_service.queued IS 'those of them that it has not taken up yet';
+COMMENT ON COLUMN faceattr_stat_service.requests IS 'requests taken up';
+COMMENT ON COLUMN faceattr_stat_service.images IS 'images run through a network: photos at detection, and crops';
+COMMENT ON COLUMN faceattr_stat_service.batches IS 'batches run through a network';
+COMMENT ON COLUMN faceattr_stat_service.batch_sizes IS 'batches of 1 image, of 2, of 3 to 4, of 5 to 8, and so on';
+COMMENT ON COLUMN faceattr_stat_service.wait_time IS 'milliseconds that requests have waited for their batch, all together';
+COMMENT ON COLUMN faceattr_stat_service.run_time IS 'milliseconds that batches have run, all together';
+COMMENT ON COLUMN faceattr_stat_service.abandoned IS 'requests that sessions gave up: cancelled, say';
+COMMENT ON COLUMN faceattr_stat_service.failed IS 'requests that it answered with an error';
+COMMENT ON COLUMN faceattr_stat_service.restarts IS 'how often it has died';
+COMMENT ON COLUMN faceattr_stat_service.last_error IS 'why it died last, or what failed last';
+COMMENT ON COLUMN faceattr_stat_service.last_error_time IS 'and when that was';
+
+CREATE FUNCTION faceattr_service_models(OUT key bytea, OUT "precision" text, OUT resident boolean, OUT memory bigint,
+	OUT images bigint, OUT last_use timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'faceattr_service_models' LANGUAGE C
+VOLATILE STRICT PARALLEL RESTRICTED ROWS 4;
+COMMENT ON FUNCTION faceattr_service_models() IS 'the rows of view faceattr_stat_service_models';
+
+CREATE VIEW faceattr_stat_service_models AS SELECT * FROM faceattr_service_models();
+GRANT SELECT ON faceattr_stat_service_models TO PUBLIC;
+COMMENT ON VIEW faceattr_stat_service_models IS 'models that faceattr-service has';
+COMMENT ON COLUMN faceattr_stat_service_models.key IS 'what it is: as in faceattr_stat_models';
+COMMENT ON COLUMN faceattr_stat_service_models."precision" IS 'arithmetic that it is loaded for';
+COMMENT ON COLUMN faceattr_stat_service_models.resident IS 'on the device; else only its file is kept';
+COMMENT ON COLUMN faceattr_stat_service_models.memory IS 'bytes on the device';
+COMMENT ON COLUMN faceattr_stat_service_models.images IS 'crops that went through it';
+COMMENT ON COLUMN faceattr_stat_service_models.last_use IS 'when a batch of it last ran';
 
 CREATE FUNCTION faceattr_stat_reset() RETURNS void
 AS 'MODULE_PATHNAME', 'faceattr_stat_reset' LANGUAGE C

@@ -12,12 +12,15 @@ SET faceattr.min_score = 1.5;
 SET faceattr.min_face = 0;
 SET faceattr.max_pixels = 0;
 SET faceattr.on_bad_image = 'maybe';
+SET faceattr.run_in = 'gpu';
+SET faceattr.batch_size = 8;
 SET faceattr.no_such_setting = 1;
 
 -- The safety limit is not for everybody to lift.
 CREATE ROLE regress_faceattr;
 SET ROLE regress_faceattr;
 SET faceattr.max_pixels = 1000000000;
+SET faceattr.decode_in = 'service';
 SET faceattr.min_score = 0.4;
 RESET ROLE;
 RESET faceattr.min_score;

@@ -52,14 +52,21 @@ fa_crop_bounds(fa_affine map, int size)
 	return bounds;
 }
 
+fa_affine
+fa_crop_to_view(const fa_view *view, const fa_face *face, const double (*landmark_template)[2],
+				double zoom, int size)
+{
+	fa_affine to_view = {view->scale_x,           0, -view->x * view->scale_x, 0, view->scale_y,
+						 -view->y * view->scale_y};
+
+	return fa_affine_compose(to_view, fa_crop_to_photo(face, landmark_template, zoom, size));
+}
+
 fa_status
 fa_align_crop(const fa_view *view, const fa_face *face, const double (*landmark_template)[2],
 			  double zoom, int size, fa_image *crop, fa_error *error)
 {
-	fa_affine to_view = {view->scale_x,           0, -view->x * view->scale_x, 0, view->scale_y,
-						 -view->y * view->scale_y};
-	fa_affine map =
-		fa_affine_compose(to_view, fa_crop_to_photo(face, landmark_template, zoom, size));
+	fa_affine map = fa_crop_to_view(view, face, landmark_template, zoom, size);
 
 	FA_TRY(fa_image_alloc(crop, size, size, error));
 	if (fa_warp(&view->image, map, crop, error) != FA_OK)

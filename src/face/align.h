@@ -18,6 +18,9 @@
  */
 extern fa_affine fa_crop_to_photo(const fa_face *face, const double (*landmark_template)[2],
 								  double zoom, int size);
+/* The same map to pixels of a view of the photo: what fa_align_crop warps by. */
+extern fa_affine fa_crop_to_view(const fa_view *view, const fa_face *face,
+								 const double (*landmark_template)[2], double zoom, int size);
 /* Photo pixels that one crop pixel shows, along a side. */
 extern double fa_affine_scale(fa_affine map);
 /* The photo's part that a crop of that size shows. */

@@ -20,57 +20,141 @@ fa_add_time(double *total, double *since)
 	*since = now;
 }
 
-fa_status
-fa_run_crops(fa_pipeline *pipeline, int count, fa_make_crop make, fa_take_outputs take,
-			 void *argument, const fa_interrupt *interrupt, fa_error *error)
+/* A batch that is being made. */
+typedef struct crop_batch
+{
+	int count;
+	uint8_t *pixels;     /* crop by crop, unless the engine cuts them out */
+	fa_warped *crops;    /* located ones */
+	fa_image *own;       /* what has been handed over with them */
+	float *values;       /* all outputs */
+	size_t values_count; /* of a crop */
+} crop_batch;
+
+static void
+batch_free(crop_batch *b)
+{
+	free(b->pixels);
+	free(b->crops);
+	free(b->own);
+	free(b->values);
+}
+
+static fa_status
+batch_init(crop_batch *b, const fa_attribute_model *m, int most, fa_error *error)
+{
+	size_t n = (size_t) most + 1, bytes = (size_t) m->height * m->width * 3;
+
+	memset(b, 0, sizeof(*b));
+	b->values_count = (size_t) m->embedding_size;
+	for (int h = 0; h < m->head_count; h++)
+		b->values_count += (size_t) m->heads[h].classes;
+	b->pixels = malloc(n * bytes);
+	b->crops = calloc(n, sizeof(fa_warped));
+	b->own = calloc(n, sizeof(fa_image));
+	b->values = malloc(n * b->values_count * sizeof(float) + 1);
+	if (b->pixels != NULL && b->crops != NULL && b->own != NULL && b->values != NULL)
+		return FA_OK;
+	batch_free(b);
+	return fa_no_memory(error, n * (bytes + b->values_count * sizeof(float)));
+}
+
+/* Where each output of a batch goes. */
+static void
+place_outputs(const crop_batch *b, const fa_attribute_model *m, float **outputs)
+{
+	float *next = b->values;
+
+	outputs[m->embedding] = next;
+	next += (size_t) b->count * m->embedding_size;
+	for (int h = 0; h < m->head_count; h++)
+	{
+		outputs[m->outputs[h]] = next;
+		next += (size_t) b->count * m->heads[h].classes;
+	}
+}
+
+/* The crops from number first on: pixels, or for an engine that cuts them out, where they lie. */
+static fa_status
+make_batch(crop_batch *b, const fa_pipeline *pipeline, int first, fa_make_crop make,
+		   fa_locate_crop locate, void *argument, fa_error *error)
 {
 	const fa_attribute_model *m = &pipeline->attributes;
-	size_t most =
-		(size_t) (count < pipeline->interface->batch ? count : pipeline->interface->batch);
-	size_t crop_bytes = (size_t) m->height * m->width * 3;
-	float *outputs[FA_MAX_OUTPUTS] = {NULL}, *values;
-	size_t per_crop = (size_t) m->embedding_size;
-	uint8_t *pixels = malloc(most * crop_bytes + 1);
+	size_t bytes = (size_t) m->height * m->width * 3;
+
+	for (int i = 0; i < b->count; i++)
+	{
+		fa_image crop = {m->width, m->height, 3 * (size_t) m->width, b->pixels + i * bytes};
+
+		if (make != NULL)
+		{
+			FA_TRY(make(argument, first + i, crop.pixels, error));
+			continue;
+		}
+		FA_TRY(locate(argument, first + i, &b->crops[i], &b->own[i], error));
+		if (pipeline->interface->run_warped != NULL)
+			continue;
+		FA_TRY(fa_warp(b->crops[i].source, b->crops[i].map, &crop, error));
+		fa_image_free(&b->own[i]);
+	}
+	return FA_OK;
+}
+
+static fa_status
+run_batch(const crop_batch *b, fa_pipeline *pipeline, bool located, float *const *outputs,
+		  const fa_interrupt *interrupt, fa_error *error)
+{
+	const fa_attribute_model *m = &pipeline->attributes;
+	fa_batch batch = {b->count, m->height, m->width, b->pixels};
+
+	if (located && pipeline->interface->run_warped != NULL)
+		return pipeline->interface->run_warped(m->model, b->crops, b->count, m->height, m->width,
+											   outputs, interrupt, error);
+	return pipeline->interface->run(m->model, &batch, outputs, interrupt, error);
+}
+
+static void
+take_batch(const crop_batch *b, const fa_attribute_model *m, int first, float *const *outputs,
+		   fa_take_outputs take, void *argument)
+{
+	for (int i = 0; i < b->count; i++)
+	{
+		float *mine[FA_MAX_HEADS + 1];
+
+		for (int h = 0; h < m->head_count; h++)
+			mine[h] = outputs[m->outputs[h]] + (size_t) i * m->heads[h].classes;
+		mine[m->head_count] = outputs[m->embedding] + (size_t) i * m->embedding_size;
+		take(argument, first + i, mine);
+	}
+}
+
+fa_status
+fa_run_crops(fa_pipeline *pipeline, int count, fa_make_crop make, fa_locate_crop locate,
+			 fa_take_outputs take, void *argument, const fa_interrupt *interrupt, fa_error *error)
+{
+	const fa_attribute_model *m = &pipeline->attributes;
+	int most = count < pipeline->interface->batch ? count : pipeline->interface->batch;
+	float *outputs[FA_MAX_OUTPUTS] = {NULL};
 	double since = fa_seconds();
 	fa_status status = FA_OK;
+	crop_batch b;
 
-	for (int h = 0; h < m->head_count; h++)
-		per_crop += (size_t) m->heads[h].classes;
-	values = malloc(most * per_crop * sizeof(float) + 1);
-	if (pixels == NULL || values == NULL)
-		status = fa_no_memory(error, most * (crop_bytes + per_crop * sizeof(float)));
-	for (int first = 0; first < count && status == FA_OK;)
+	FA_TRY(batch_init(&b, m, most, error));
+	for (int first = 0; first < count && status == FA_OK; first += b.count)
 	{
-		int n = count - first < (int) most ? count - first : (int) most;
-		fa_batch batch = {n, m->height, m->width, pixels};
-		float *next = values;
-
-		outputs[m->embedding] = next;
-		next += (size_t) n * m->embedding_size;
-		for (int h = 0; h < m->head_count; h++)
-		{
-			outputs[m->outputs[h]] = next;
-			next += (size_t) n * m->heads[h].classes;
-		}
-		for (int i = 0; i < n && status == FA_OK; i++)
-			status = make(argument, first + i, pixels + i * crop_bytes, error);
+		b.count = count - first < most ? count - first : most;
+		place_outputs(&b, m, outputs);
+		status = make_batch(&b, pipeline, first, make, locate, argument, error);
 		fa_add_time(&pipeline->work.decode, &since);
 		if (status == FA_OK)
-			status = pipeline->interface->run(m->model, &batch, outputs, interrupt, error);
-		for (int i = 0; i < n && status == FA_OK; i++)
-		{
-			float *mine[FA_MAX_HEADS + 1];
-
-			for (int h = 0; h < m->head_count; h++)
-				mine[h] = outputs[m->outputs[h]] + (size_t) i * m->heads[h].classes;
-			mine[m->head_count] = outputs[m->embedding] + (size_t) i * m->embedding_size;
-			take(argument, first + i, mine);
-		}
+			status = run_batch(&b, pipeline, make == NULL, outputs, interrupt, error);
+		for (int i = 0; i < b.count; i++)
+			fa_image_free(&b.own[i]);
+		if (status == FA_OK)
+			take_batch(&b, m, first, outputs, take, argument);
 		fa_add_time(&pipeline->work.classify, &since);
-		first += n;
 	}
-	free(pixels);
-	free(values);
+	batch_free(&b);
 	return status;
 }
 
@@ -205,7 +289,7 @@ fa_classify(fa_pipeline *pipeline, const fa_bytes *crops, int count, int64_t max
 	if (pipeline->attributes.model == NULL)
 		status = fa_fail(error, FA_INVALID, "no attribute model is loaded");
 	else
-		status = fa_run_crops(pipeline, there, make_ready_crop, take_ready_outputs, &ready,
+		status = fa_run_crops(pipeline, there, make_ready_crop, NULL, take_ready_outputs, &ready,
 							  interrupt, error);
 	free(indexes);
 	return status;

@@ -85,6 +85,7 @@ extern fa_status fa_pipeline_open_packed(const fa_engine_interface *interface,
 										 fa_pipeline **pipeline, fa_error *error);
 extern void fa_pipeline_close(fa_pipeline *pipeline);
 extern void fa_pipeline_set_threads(fa_pipeline *pipeline, int threads);
+extern const char *fa_pipeline_engine(const fa_pipeline *pipeline); /* "cpu", "cuda" */
 extern fa_precision fa_pipeline_precision(const fa_pipeline *pipeline);
 
 /* The options in the model's metadata, and those that faceattr ships with (max_pixels: 100

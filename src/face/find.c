@@ -232,54 +232,54 @@ typedef struct photo_crops
 	const fa_interrupt *interrupt;
 } photo_crops;
 
+/* In the view, or in the closer look's; *own is what has been decoded for this face alone. */
 static fa_status
-align(const fa_attribute_model *m, const fa_finding *f, int index, uint8_t *pixels,
-	  const fa_interrupt *interrupt, fa_error *error)
+locate(const fa_attribute_model *m, const fa_finding *f, int index, fa_warped *crop, fa_image *own,
+	   const fa_interrupt *interrupt, fa_error *error)
 {
 	const fa_face *face = &f->faces.faces[index];
 	const fa_photo_part *part = &f->closer.parts[index];
 	const fa_view *view = &f->view;
-	fa_view own = {0};
-	fa_image crop;
-	fa_status status;
+	fa_view closer;
 
+	crop->source = &view->image;
 	if (part->bytes != NULL)
 	{
-		FA_TRY(fa_photo_part_decode(part, f->closer.eighths[index], &own, interrupt, error));
-		view = &own;
+		FA_TRY(fa_photo_part_decode(part, f->closer.eighths[index], &closer, interrupt, error));
+		*own = closer.image;
+		crop->source = own;
+		view = &closer;
 	}
 	else if (f->closer.eighths[index] > 0 &&
 			 covers(&f->closer.shared, &f->photo,
 					fa_crop_bounds(fa_crop_to_photo(face, m->landmark_template, 1.0, m->width),
 								   m->width)))
+	{
 		view = &f->closer.shared;
-	status = fa_align_crop(view, face, m->landmark_template, 1.0, m->width, &crop, error);
-	fa_image_free(&own.image);
-	if (status != FA_OK)
-		return status;
-	memcpy(pixels, crop.pixels, (size_t) m->height * m->width * 3);
-	fa_image_free(&crop);
+		crop->source = &view->image;
+	}
+	crop->map = fa_crop_to_view(view, face, m->landmark_template, 1.0, m->width);
 	return FA_OK;
 }
 
 /* A photo that cannot be read after all spoils its own faces only. */
 static fa_status
-make_photo_crop(void *argument, int index, uint8_t *pixels, fa_error *error)
+locate_photo_crop(void *argument, int index, fa_warped *crop, fa_image *own, fa_error *error)
 {
+	static uint8_t black[3];
+	static const fa_image nothing = {1, 1, 3, black};
 	photo_crops *p = argument;
 	const fa_attribute_model *m = &p->pipeline->attributes;
 	fa_finding *f = p->findings[p->finding[index]];
-	fa_status status = f->error.status;
 
-	if (status == FA_OK)
-		status = align(m, f, p->face[index], pixels, p->interrupt, &f->error);
-	if (status == FA_OK)
+	if (f->error.status == FA_OK &&
+		locate(m, f, p->face[index], crop, own, p->interrupt, &f->error) == FA_OK)
 		return FA_OK;
-	memset(pixels, 0, (size_t) m->height * m->width * 3);
-	if (fa_is_photos_own(status))
+	*crop = (fa_warped){&nothing, {.a = 1, .e = 1}};
+	if (fa_is_photos_own(f->error.status))
 		return FA_OK;
 	*error = f->error;
-	return status;
+	return error->status;
 }
 
 static void
@@ -399,8 +399,8 @@ fa_findings_classify(fa_finding *const *findings, int count, fa_pipeline *pipeli
 		}
 	of.finding = numbers;
 	of.face = numbers + crops;
-	status =
-		fa_run_crops(pipeline, crops, make_photo_crop, take_photo_outputs, &of, interrupt, error);
+	status = fa_run_crops(pipeline, crops, NULL, locate_photo_crop, take_photo_outputs, &of,
+						  interrupt, error);
 	free(numbers);
 	for (int i = 0; i < count && status == FA_OK; i++)
 		if (findings[i]->error.status == FA_OK)

@@ -126,6 +126,12 @@ fa_pipeline_set_threads(fa_pipeline *pipeline, int threads)
 	pipeline->interface->set_threads(pipeline->engine, threads);
 }
 
+const char *
+fa_pipeline_engine(const fa_pipeline *pipeline)
+{
+	return pipeline->interface->name;
+}
+
 fa_precision
 fa_pipeline_precision(const fa_pipeline *pipeline)
 {

@@ -72,7 +72,7 @@ fa_detect_cell(const fa_detect_pass *p, int stride, int cell, float cls, float o
 	d->box.y1 = (cy - h / 2 - p->y) * p->photo_y;
 	d->box.x2 = (cx + w / 2 - p->x) * p->photo_x;
 	d->box.y2 = (cy + h / 2 - p->y) * p->photo_y;
-	for (int k = 0; k < 5; k++)
+	for (size_t k = 0; k < 5; k++)
 	{
 		d->landmarks[k][0] = ((x + (double) points[2 * k]) * stride - p->x) * p->photo_x;
 		d->landmarks[k][1] = ((y + (double) points[2 * k + 1]) * stride - p->y) * p->photo_y;

@@ -70,6 +70,8 @@ core_leave(CoreCall *call, fa_status status)
 		CHECK_FOR_INTERRUPTS();
 		elog(ERROR, "interrupted without a reason");
 	}
+	if (status != FA_OK)
+		device_failed(&call->error);
 	return status;
 }
 
@@ -117,6 +119,15 @@ error_code(fa_status status, bool image)
 	return ERRCODE_INTERNAL_ERROR;
 }
 
+/* What to do about the device, or the service, that failed. */
+static const char *
+failure_hint(fa_status status)
+{
+	const char *hint = service_hint(status);
+
+	return hint != NULL ? hint : device_hint();
+}
+
 static const char *
 image_hint(fa_status status)
 {
@@ -130,7 +141,7 @@ image_hint(fa_status status)
 		case FA_TOO_LARGE:
 			return "Save the image smaller; a superuser can raise faceattr.max_pixels.";
 		default:
-			return NULL;
+			return failure_hint(status);
 	}
 }
 
@@ -146,7 +157,8 @@ void
 raise_core_error(const fa_error *error)
 {
 	raise_error(error, error_code(error->status, false),
-				error->status == FA_UNSUPPORTED ? "Set faceattr.precision to auto." : NULL);
+				error->status == FA_UNSUPPORTED ? "Set faceattr.precision to auto."
+												: failure_hint(error->status));
 }
 
 void

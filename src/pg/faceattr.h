@@ -35,7 +35,36 @@ typedef enum BadImage
 	BAD_IMAGE_IGNORE
 } BadImage;
 
+typedef enum DeviceChoice
+{
+	DEVICE_AUTO,
+	DEVICE_CPU,
+	DEVICE_GPU
+} DeviceChoice;
+
+typedef enum RunIn
+{
+	RUN_IN_AUTO,
+	RUN_IN_BACKEND,
+	RUN_IN_SERVICE
+} RunIn;
+
+typedef enum DecodeIn
+{
+	DECODE_IN_BACKEND,
+	DECODE_IN_SERVICE
+} DecodeIn;
+
 extern char *faceattr_model;
+extern int faceattr_device;     /* a DeviceChoice */
+extern int faceattr_gpu_device; /* its number */
+extern int faceattr_gpu_memory; /* MB; 0: no limit */
+extern int faceattr_run_in;     /* a RunIn */
+extern int faceattr_decode_in;  /* a DecodeIn */
+extern int faceattr_batch_size;
+extern double faceattr_batch_delay;   /* ms */
+extern int faceattr_gpu_idle_timeout; /* s */
+extern int faceattr_service_slots;
 extern int faceattr_precision; /* an fa_precision */
 extern int faceattr_threads;
 extern int faceattr_detect_size;
@@ -68,6 +97,46 @@ extern bytea *faceattr_model_bytes(const Model *model);
 extern char *faceattr_model_path(const Model *model);
 extern char *faceattr_weights_directory(void);
 
+/* --- Which engine (device.c) ------------------------------------------------------- */
+
+typedef struct Device
+{
+	const fa_engine_interface *interface;
+	fa_engine_options options;
+	fa_precision precision; /* resolved */
+	int64 instance;         /* of faceattr-service, which is another each time; 0: it is none */
+} Device;
+
+/*
+ * What the session's settings choose for the next call. Raises
+ * object_not_in_prerequisite_state where they insist on a GPU that cannot be had.
+ */
+extern Device choose_device(void);
+extern bool same_device(const Device *a, const Device *b);
+/* The core has returned this error: remembered where it ends the use of a GPU. */
+extern void device_failed(const fa_error *error);
+/* The latest core call has failed on a GPU, and another choice will be the CPU. */
+extern bool device_gave_way(void);
+/* What to do about its failure; NULL: it was not a GPU's. */
+extern const char *device_hint(void);
+
+/* --- faceattr-service (remote.c) ----------------------------------------------------- */
+
+/*
+ * The service, where settings and state choose it for the next call; false: networks run here.
+ * Raises object_not_in_prerequisite_state where they insist on a service that cannot be had.
+ */
+extern bool choose_service(Device *device);
+/* Networks run here, but GPUs are the service's. */
+extern bool gpus_are_elsewhere(void);
+/* The service still has the model of a pipeline that was opened there. */
+extern bool service_has(const Model *model, const Device *device);
+/* NULL: it gave way, and another choice will be this process. */
+extern fa_pipeline *open_in_service(const Model *model, const Device *device);
+/* What to do about a failure there; NULL: nothing is known. */
+extern const char *service_hint(fa_status status);
+extern bool service_is_gpu(void);
+
 /* --- What the postmaster is asked for (preload.c) -------------------------------- */
 
 extern void preload(void);
@@ -92,7 +161,7 @@ extern Size shared_models_size(void);
 extern void shared_models_attach(void *memory, bool found);
 extern bool shared_models_enabled(void);
 /* Waits for whoever packs it. Pins last until `statement` is reset or deleted. */
-extern SharedClaim shared_model_claim(const Model *model, fa_precision precision,
+extern SharedClaim shared_model_claim(const Model *model, const Device *device,
 									  MemoryContext statement, SharedModel *claimed);
 /* After SHARED_PACK: copies the block; false, with a warning: it stays the session's own. */
 extern bool shared_model_publish(const Model *model, const void *block, Size size,
@@ -109,6 +178,7 @@ typedef struct ModelRow
 {
 	const char *name;
 	const uint8 *key;
+	const char *engine;
 	fa_precision precision;
 	const char *location;
 	int64 size;
@@ -188,7 +258,8 @@ extern Datum face_array_datum(const FaceType *type, const fa_pipeline *pipeline,
 /* In the order of the columns of view faceattr_stat. */
 typedef enum Stat
 {
-	STAT_IMAGES, /* photos and crops */
+	STAT_IMAGES,     /* photos and crops */
+	STAT_GPU_IMAGES, /* those of them that a GPU has looked at */
 	STAT_FACES,
 	STAT_DAMAGED,
 	STAT_UNSUPPORTED,

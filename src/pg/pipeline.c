@@ -4,12 +4,13 @@
  *
  * A backend keeps a few pipelines, found by the key of their model, least
  * recently used leaving. Each is opened by the first call that needs it, never by
- * the postmaster; another precision replaces it. It runs from the copy that all sessions
- * share (shared_models.c) or, where there is none, from one of its own. Nobody keeps a
+ * the postmaster; another engine or precision (device.c) replaces it. It runs from the copy that
+ *all sessions share (shared_models.c) or, where there is none, from one of its own. Nobody keeps a
  * pipeline from one SQL call to the next, and none is opened while another is in use.
  */
 #include "faceattr.h"
 
+#include "../service/client.h"
 #include "access/htup_details.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -23,8 +24,7 @@ typedef struct CachedPipeline
 	fa_pipeline *pipeline; /* NULL: an unused place */
 	uint8 key[MODEL_KEY];
 	char name[MODEL_NAME];
-	fa_precision precision; /* that was asked for */
-	int threads;
+	Device device;
 	SharedModel shared;   /* that it runs from; segment NULL: a copy of its own ... */
 	Size size;            /* ... of so many bytes in the file, ... */
 	TimestampTz last_use; /* ... which the view tells of */
@@ -57,7 +57,7 @@ close_pipeline(CachedPipeline *place)
 	memset(place, 0, sizeof(*place));
 }
 
-/* From a copy of its own. */
+/* From a copy of its own, on the place's device; pipeline stays NULL where that gave way. */
 static void
 open_private(CachedPipeline *place, const Model *model)
 {
@@ -68,11 +68,11 @@ open_private(CachedPipeline *place, const Model *model)
 	CoreCall call;
 
 	core_enter(&call);
-	status = fa_pipeline_open_bytes(
-		&fa_cpu_engine, &(fa_engine_options){.threads = faceattr_threads}, faceattr_precision,
-		directory, &bytes, &place->pipeline, &call.error);
+	status = fa_pipeline_open_bytes(place->device.interface, &place->device.options,
+									place->device.precision, directory, &bytes, &place->pipeline,
+									&call.error);
 	place->size = bytes.length;
-	if (core_leave(&call, status) != FA_OK)
+	if (core_leave(&call, status) != FA_OK && !device_gave_way())
 		raise_model_error(&call.error, model);
 	if ((Pointer) weights != DatumGetPointer(model->weights))
 		pfree(weights);
@@ -88,9 +88,9 @@ open_shared(CachedPipeline *place, const Model *model)
 	CoreCall call;
 
 	core_enter(&call);
-	status = fa_pipeline_open_packed(
-		&fa_cpu_engine, &(fa_engine_options){.threads = faceattr_threads}, faceattr_precision,
-		block.bytes, block.length, &pipeline, &call.error);
+	status = fa_pipeline_open_packed(place->device.interface, &place->device.options,
+									 place->device.precision, block.bytes, block.length, &pipeline,
+									 &call.error);
 	status = core_leave(&call, status);
 	if (status == FA_OK)
 	{
@@ -99,6 +99,8 @@ open_shared(CachedPipeline *place, const Model *model)
 		return;
 	}
 	shared_model_detach(&place->shared);
+	if (device_gave_way())
+		return;
 	if (status != FA_UNSUPPORTED) /* else packed by a library that has been replaced since */
 		raise_model_error(&call.error, model);
 	if (place->pipeline == NULL)
@@ -116,6 +118,8 @@ pack_and_publish(CachedPipeline *place, const Model *model, MemoryContext statem
 	CoreCall call;
 
 	open_private(place, model);
+	if (place->pipeline == NULL)
+		return false;
 	core_enter(&call);
 	status = fa_pipeline_pack(place->pipeline, &packed, &length, &call.error);
 	*block = packed;
@@ -152,25 +156,24 @@ share(CachedPipeline *place, const Model *model, MemoryContext statement)
 		open_shared(place, model);
 }
 
-static fa_precision
-resolved_precision(void)
-{
-	fa_precision precision;
-	fa_error error;
-
-	if (fa_cpu_engine.resolve_precision(NULL, faceattr_precision, &precision, &error) != FA_OK)
-		raise_core_error(&error);
-	return precision;
-}
-
-static void
-open_pipeline(CachedPipeline *place, const Model *model, MemoryContext statement)
+/* false: the device gave way to another. */
+static bool
+open_pipeline(CachedPipeline *place, const Model *model, const Device *device,
+			  MemoryContext statement)
 {
 	SharedClaim claim = SHARED_NO_ROOM;
 
 	close_pipeline(place);
-	if (shared_models_enabled() && faceattr_model_cache_size > 0)
-		claim = shared_model_claim(model, resolved_precision(), statement, &place->shared);
+	place->device = *device;
+	memcpy(place->key, model->key, sizeof(place->key));
+	strlcpy(place->name, model->name, sizeof(place->name));
+	if (device->instance != 0)
+	{
+		place->pipeline = open_in_service(model, device);
+		return place->pipeline != NULL;
+	}
+	if (shared_models_enabled() && faceattr_model_cache_size > 0 && device->interface->pack != NULL)
+		claim = shared_model_claim(model, device, statement, &place->shared);
 	else
 		ereport(DEBUG1, (errmsg("this session loads model \"%s\" for itself", model->name),
 						 errhint("With shared_preload_libraries = 'faceattr' all sessions share "
@@ -187,10 +190,7 @@ open_pipeline(CachedPipeline *place, const Model *model, MemoryContext statement
 			open_private(place, model);
 			break;
 	}
-	memcpy(place->key, model->key, sizeof(place->key));
-	strlcpy(place->name, model->name, sizeof(place->name));
-	place->precision = faceattr_precision;
-	place->threads = faceattr_threads;
+	return place->pipeline != NULL;
 }
 
 /* The model's pipeline as the session's settings want it, pinned for the statement. */
@@ -199,16 +199,21 @@ get_pipeline(const Model *model, MemoryContext statement)
 {
 	static uint64 turn;
 	CachedPipeline *place = cache_place(model);
+	Device device = choose_device();
 
-	if (place->pipeline == NULL || place->precision != (fa_precision) faceattr_precision ||
+	if (place->pipeline == NULL || !same_device(&place->device, &device) ||
 		memcmp(place->key, model->key, sizeof(model->key)) != 0 ||
-		(place->shared.segment != NULL && !shared_model_pin(&place->shared, statement)))
-		open_pipeline(place, model, statement);
-	if (place->threads != faceattr_threads)
+		(place->shared.segment != NULL && !shared_model_pin(&place->shared, statement)) ||
+		(device.instance != 0 && !service_has(model, &device)))
+		while (!open_pipeline(place, model, &device, statement))
+			device = choose_device();
+	if (place->device.options.threads != device.options.threads)
 	{
-		fa_pipeline_set_threads(place->pipeline, faceattr_threads);
-		place->threads = faceattr_threads;
+		fa_pipeline_set_threads(place->pipeline, device.options.threads);
+		place->device.options.threads = device.options.threads;
 	}
+	if (device.instance != 0)
+		fa_service_read_there(place->pipeline, faceattr_decode_in == DECODE_IN_SERVICE);
 	place->last_turn = ++turn;
 	place->last_use = GetCurrentTimestamp();
 	place->uses++;
@@ -242,22 +247,23 @@ faceattr_run(FunctionCallInfo fcinfo, const text *name)
 void
 model_row(Tuplestorestate *rows, TupleDesc desc, const ModelRow *row)
 {
-	static const char *const precisions[] = {"auto", "fp32", "bf16"};
-	Datum values[8];
-	bool nulls[8] = {false};
+	static const char *const precisions[] = {"auto", "fp32", "bf16", "fp16", "tf32"};
+	Datum values[9];
+	bool nulls[9] = {false};
 	bytea *key = palloc(VARHDRSZ + MODEL_KEY);
 
 	SET_VARSIZE(key, VARHDRSZ + MODEL_KEY);
 	memcpy(VARDATA(key), row->key, MODEL_KEY);
 	values[0] = CStringGetTextDatum(row->name);
 	values[1] = PointerGetDatum(key);
-	values[2] = CStringGetTextDatum(precisions[row->precision]);
-	values[3] = CStringGetTextDatum(row->location);
-	values[4] = Int64GetDatum(row->size);
-	values[5] = Int32GetDatum(row->pins);
-	values[6] = Int64GetDatum(row->hits);
-	values[7] = TimestampTzGetDatum(row->last_use);
-	nulls[7] = row->last_use == 0;
+	values[2] = CStringGetTextDatum(row->engine);
+	values[3] = CStringGetTextDatum(precisions[row->precision]);
+	values[4] = CStringGetTextDatum(row->location);
+	values[5] = Int64GetDatum(row->size);
+	values[6] = Int32GetDatum(row->pins);
+	values[7] = Int64GetDatum(row->hits);
+	values[8] = TimestampTzGetDatum(row->last_use);
+	nulls[8] = row->last_use == 0;
 	tuplestore_putvalues(rows, desc, values, nulls);
 }
 
@@ -271,11 +277,13 @@ faceattr_stat_loaded(PG_FUNCTION_ARGS)
 	result = materialized_rows(fcinfo);
 	shared_models_rows(result->setResult, result->setDesc);
 	for (int i = 0; i < PIPELINES; i++)
-		if (cache[i].pipeline != NULL && cache[i].shared.segment == NULL)
+		if (cache[i].pipeline != NULL && cache[i].shared.segment == NULL &&
+			cache[i].device.instance == 0)
 		{
 			ModelRow row = {.name = cache[i].name,
 							.key = cache[i].key,
-							.precision = fa_pipeline_precision(cache[i].pipeline),
+							.engine = cache[i].device.interface->name,
+							.precision = cache[i].device.precision,
 							.location = "private",
 							.size = (int64) cache[i].size,
 							.hits = (int64) cache[i].uses - 1,

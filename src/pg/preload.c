@@ -1,9 +1,10 @@
 /*
  * preload.c
- *		What the library asks of main shared memory when the postmaster loads it:
- *		room for counters (stat.c) and for the table of shared models (shared_models.c).
+ *		What the library asks of the postmaster that loads it: room in main shared memory, for
+ *		counters (stat.c), the table of shared models (shared_models.c) and the supervisor
+ *		(supervisor.c), which is started, too.
  */
-#include "faceattr.h"
+#include "supervisor.h"
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -24,6 +25,7 @@ request(void)
 #endif
 	RequestAddinShmemSpace(MAXALIGN(stat_shared_size()));
 	RequestAddinShmemSpace(MAXALIGN(shared_models_size()));
+	RequestAddinShmemSpace(MAXALIGN(supervisor_shared_size()));
 }
 
 static void
@@ -39,6 +41,8 @@ startup(void)
 	stat_attach(memory, found);
 	memory = ShmemInitStruct("faceattr models", shared_models_size(), &found);
 	shared_models_attach(memory, found);
+	memory = ShmemInitStruct("faceattr supervisor", supervisor_shared_size(), &found);
+	supervisor_attach(memory, found);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -55,4 +59,5 @@ preload(void)
 #endif
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup;
+	supervisor_preload();
 }

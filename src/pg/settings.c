@@ -3,14 +3,15 @@
  *		The settings faceattr.*, and the library's entry point.
  *
  * They steer the forms without a model argument; those with one follow the
- * model's metadata, and heed here only what changes speed (precision, threads)
+ * model's metadata, and heed here only what changes speed (device, precision, threads)
  * and the safety limit max_pixels. The library may be loaded by the postmaster:
  * nothing but the definitions happens here, and shared memory is asked for (preload.c).
  */
-#include "faceattr.h"
+#include "supervisor.h"
 
 #include <limits.h>
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #if PG_VERSION_NUM >= 180000
@@ -33,6 +34,27 @@ static const struct config_enum_entry precisions[] = {
 	{"auto", FA_PRECISION_AUTO, false},
 	{"fp32", FA_PRECISION_FP32, false},
 	{"bf16", FA_PRECISION_BF16, false},
+	{"fp16", FA_PRECISION_FP16, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry devices[] = {
+	{"auto", DEVICE_AUTO, false},
+	{"cpu", DEVICE_CPU, false},
+	{"gpu", DEVICE_GPU, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry places[] = {
+	{"auto", RUN_IN_AUTO, false},
+	{"backend", RUN_IN_BACKEND, false},
+	{"service", RUN_IN_SERVICE, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry decoding_places[] = {
+	{"backend", DECODE_IN_BACKEND, false},
+	{"service", DECODE_IN_SERVICE, false},
 	{NULL, 0, false},
 };
 
@@ -50,9 +72,18 @@ define_settings(void)
 
 	DefineCustomStringVariable("faceattr.model", "Model of the forms without a model argument.",
 							   NULL, &faceattr_model, "default", PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("faceattr.device", "Where the networks run.",
+							 "\"auto\" is a GPU that works, else the CPU.", &faceattr_device,
+							 DEVICE_AUTO, devices, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("faceattr.gpu_device", "Which GPU, counted from 0.", NULL,
+							&faceattr_gpu_device, 0, 0, 1023, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("faceattr.gpu_memory",
+							"Most GPU memory for a model's weights and a batch of images.",
+							"Of each model that a session uses. 0: no limit.", &faceattr_gpu_memory,
+							0, 0, MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomEnumVariable(
 		"faceattr.precision", "Arithmetic of the networks.",
-		"\"auto\" is bf16 where the processor computes it natively, else fp32.",
+		"\"auto\" is fp16 on a GPU, bf16 where the processor computes it natively, else fp32.",
 		&faceattr_precision, FA_PRECISION_AUTO, precisions, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("faceattr.threads", "Threads of a session's networks.",
 							"Parallel query scales better than more threads.", &faceattr_threads, 1,
@@ -85,6 +116,32 @@ define_settings(void)
 		"Where the library is preloaded. 0: every session has copies of its own.",
 		&faceattr_model_cache_size, 256, 0, MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL,
 		NULL, NULL);
+
+	DefineCustomEnumVariable(
+		"faceattr.run_in", "Whether networks run in the session's process or in faceattr-service.",
+		"\"auto\" is the service where the library is preloaded and the service has a GPU.",
+		&faceattr_run_in, RUN_IN_AUTO, places, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("faceattr.decode_in",
+							 "Whether photos are decoded in the session's process or in "
+							 "faceattr-service, where a fault in a decoder is an error only.",
+							 NULL, &faceattr_decode_in, DECODE_IN_BACKEND, decoding_places,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"faceattr.batch_size", "Most images that faceattr-service runs through a network at once.",
+		NULL, &faceattr_batch_size, 64, 1, 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"faceattr.batch_delay", "Longest time that a batch of faceattr-service waits to be filled.",
+		NULL, &faceattr_batch_delay, 1, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("faceattr.gpu_idle_timeout",
+							"Idle time after which faceattr-service ends, and its memory is free.",
+							"It starts again when it is needed. 0: it never ends.",
+							&faceattr_gpu_idle_timeout, 0, 0, INT_MAX / 1000, PGC_SIGHUP,
+							GUC_UNIT_S, NULL, NULL, NULL);
+	if (process_shared_preload_libraries_in_progress) /* it decides what the postmaster makes */
+		DefineCustomIntVariable("faceattr.service_slots",
+								"Requests that sessions may have in faceattr-service at once.",
+								NULL, &faceattr_service_slots, 64, 1, FA_RING_MAX_SLOTS,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("faceattr");

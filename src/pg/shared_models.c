@@ -4,8 +4,8 @@
  *		found in a small table in main shared memory. Preloaded only.
  *
  * A slot of the table is free, being packed, or ready. Its key is the model's (models.c:
- * bytes, not names, so two databases may give one name to two models) and the precision.
- * One LWLock guards the table, and is held for a look at it, never for work.
+ * bytes, not names, so two databases may give one name to two models), the engine and the
+ *precision. One LWLock guards the table, and is held for a look at it, never for work.
  *
  * A backend that needs a model claims it. Where it is ready, the claim pins it, and the backend
  * maps its segment and runs from there. Where nobody has it, the backend gets the slot
@@ -54,6 +54,7 @@ typedef struct Slot
 {
 	SlotState state;
 	uint8 key[MODEL_KEY];
+	char engine[8];
 	fa_precision precision;
 	char name[MODEL_NAME]; /* by which it was asked for first */
 	Size size;             /* of the segment; while packing, of the room it has been promised */
@@ -115,13 +116,14 @@ shared_models_enabled(void)
 /* --- The table, under its lock --------------------------------------------------- */
 
 static int
-find_slot(const uint8 *key, fa_precision precision)
+find_slot(const uint8 *key, const Device *device)
 {
 	for (int i = 0; i < SLOTS; i++)
 	{
 		const Slot *slot = &shared->slots[i];
 
-		if (slot->state != SLOT_FREE && slot->precision == precision &&
+		if (slot->state != SLOT_FREE && slot->precision == device->precision &&
+			strcmp(slot->engine, device->interface->name) == 0 &&
 			memcmp(slot->key, key, MODEL_KEY) == 0)
 			return i;
 	}
@@ -290,7 +292,7 @@ shared_model_pin(const SharedModel *model, MemoryContext statement)
 /* --- Claiming and packing ---------------------------------------------------------- */
 
 SharedClaim
-shared_model_claim(const Model *model, fa_precision precision, MemoryContext statement,
+shared_model_claim(const Model *model, const Device *device, MemoryContext statement,
 				   SharedModel *claimed)
 {
 	Pin *pin = new_pin(statement);
@@ -301,7 +303,7 @@ shared_model_claim(const Model *model, fa_precision precision, MemoryContext sta
 	for (;;)
 	{
 		LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-		i = find_slot(model->key, precision);
+		i = find_slot(model->key, device);
 		if (i < 0)
 		{
 			claim = SHARED_NO_ROOM;
@@ -312,7 +314,8 @@ shared_model_claim(const Model *model, fa_precision precision, MemoryContext sta
 
 				memset(slot, 0, sizeof(*slot));
 				slot->state = SLOT_PACKING;
-				slot->precision = precision;
+				slot->precision = device->precision;
+				strlcpy(slot->engine, device->interface->name, sizeof(slot->engine));
 				memcpy(slot->key, model->key, MODEL_KEY);
 				strlcpy(slot->name, model->name, sizeof(slot->name));
 				packing = i;
@@ -491,6 +494,7 @@ shared_models_rows(Tuplestorestate *rows, TupleDesc desc)
 		{
 			ModelRow row = {.name = slots[i].name,
 							.key = slots[i].key,
+							.engine = slots[i].engine,
 							.precision = slots[i].precision,
 							.location = slots[i].state == SLOT_READY ? "shared" : "packing",
 							.size = (int64) slots[i].size,

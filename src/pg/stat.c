@@ -84,6 +84,9 @@ stat_work(fa_pipeline *pipeline)
 	fa_work work = fa_pipeline_take_work(pipeline);
 
 	add(STAT_IMAGES, work.images);
+	if (strcmp(fa_pipeline_engine(pipeline), "cuda") == 0 ||
+		(strcmp(fa_pipeline_engine(pipeline), "service") == 0 && service_is_gpu()))
+		add(STAT_GPU_IMAGES, work.images);
 	add(STAT_FACES, work.faces);
 	add(STAT_DECODE_TIME, (int64) (work.decode * 1e6));
 	add(STAT_DETECT_TIME, (int64) (work.detect * 1e6));

@@ -7,8 +7,8 @@
  *model's metadata and references in place of weights: fa_service_model makes it. Functions that
  *wait ask `interrupt` every FA_RING_PATIENCE ms.
  *
- * Errors: FA_DEVICE_LOST where the service died or was ended while it had the request, and
- * FA_UNSUPPORTED where it does not run: neither says anything about the image.
+ * Errors: FA_DEVICE_LOST where the service died or was ended while it had the request, or does not
+ * run: which says nothing about the image.
  */
 #ifndef FA_CLIENT_H
 #define FA_CLIENT_H

@@ -6,7 +6,6 @@
 
 #include "client.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,25 +26,17 @@ fa_exchange_own_slot(int slot)
 	own_slot = slot;
 }
 
-/* A string of the ring's, which may lack its end. */
-static void
-copy_text(char *to, size_t size, const char *from, size_t from_size)
-{
-	size_t length = strnlen(from, from_size);
-
-	snprintf(to, size, "%.*s", (int) (length < size ? length : size - 1), from);
-}
-
 static fa_status
 not_running(const fa_ring *ring, fa_error *error)
 {
 	char reason[200] = "";
 
-	fa_fail(error, FA_UNSUPPORTED, "faceattr-service is not running");
+	fa_fail(error, FA_DEVICE_LOST, "faceattr-service is not running");
 	if (ring == NULL)
 		return fa_detail(error, "This process has none.");
-	copy_text(reason, sizeof(reason), ring->header->last_error, sizeof(ring->header->last_error));
-	return reason[0] != '\0' ? fa_detail(error, "%s", reason) : FA_UNSUPPORTED;
+	fa_ring_text(reason, sizeof(reason), ring->header->last_error,
+				 sizeof(ring->header->last_error));
+	return reason[0] != '\0' ? fa_detail(error, "%s", reason) : FA_DEVICE_LOST;
 }
 
 static bool
@@ -110,11 +101,15 @@ wait_for_reply(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
 	while (!fa_ring_wait(x->ring, x->slot, FA_RING_PATIENCE))
 	{
 		uint64_t word = atomic_load(&x->ring->slot[x->slot].word);
+		fa_slot_state slot_state = fa_word_state(word);
 
 		if (fa_check_interrupt(interrupt, error) != FA_OK)
 			return give_up(x, FA_INTERRUPTED);
-		if (fa_word_owner(word) != (uint32_t) getpid())
-			return fa_fail(error, FA_DEVICE_LOST, "the memory of faceattr-service is damaged");
+		if (fa_word_owner(word) != (uint32_t) getpid() ||
+			(slot_state != FA_SLOT_SUBMITTED && slot_state != FA_SLOT_RUNNING &&
+			 slot_state != FA_SLOT_DONE))
+			return give_up(
+				x, fa_fail(error, FA_DEVICE_LOST, "the memory of faceattr-service is damaged"));
 		/* The supervisor settles what is lost; this is for when there is none, or it is late. */
 		without_service = is_ready(x->ring) ? 0 : without_service + 1;
 		if (without_service == GRACE)
@@ -140,8 +135,9 @@ fa_exchange_call(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
 	memset(error, 0, sizeof(*error));
 	error->status =
 		x->reply.status == FA_INTERRUPTED ? FA_DEVICE_LOST : (fa_status) x->reply.status;
-	copy_text(error->message, sizeof(error->message), x->reply.message, sizeof(x->reply.message));
-	copy_text(error->detail, sizeof(error->detail), x->reply.detail, sizeof(x->reply.detail));
+	fa_ring_text(error->message, sizeof(error->message), x->reply.message,
+				 sizeof(x->reply.message));
+	fa_ring_text(error->detail, sizeof(error->detail), x->reply.detail, sizeof(x->reply.detail));
 	fa_exchange_end(x);
 	return error->status;
 }

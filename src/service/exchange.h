@@ -20,7 +20,7 @@ typedef struct fa_exchange
 
 /*
  * A slot, waiting for one if need be, with room for so many bytes; FA_TOO_LARGE: an area is
- * smaller. FA_UNSUPPORTED where no service runs.
+ * smaller. FA_DEVICE_LOST where no service runs.
  */
 extern fa_status fa_exchange_begin(fa_exchange *x, fa_request_kind kind, size_t length,
 								   const fa_interrupt *interrupt, fa_error *error);

@@ -202,8 +202,8 @@ read_error(const fa_wire_error *from, fa_error *to)
 	if (from->status > FA_INTERNAL)
 		return false;
 	to->status = (fa_status) from->status;
-	memcpy(to->message, from->message, sizeof(to->message) - 1);
-	memcpy(to->detail, from->detail, sizeof(to->detail) - 1);
+	fa_ring_text(to->message, sizeof(to->message), from->message, sizeof(from->message));
+	fa_ring_text(to->detail, sizeof(to->detail), from->detail, sizeof(from->detail));
 	return true;
 }
 

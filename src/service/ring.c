@@ -6,6 +6,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
@@ -25,6 +26,16 @@ fa_ring_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+void
+fa_ring_text(char *to, size_t size, const char *from, size_t from_size)
+{
+	size_t n = 0;
+
+	for (; n + 1 < size && n < from_size && from[n] != '\0'; n++)
+		to[n] = (char) (from[n] >= ' ' && from[n] <= '~' ? from[n] : '?');
+	to[n] = '\0';
 }
 
 /* --- Sleeping and waking ------------------------------------------------------------ */
@@ -120,11 +131,14 @@ fa_ring_create(int slots, fa_ring *ring, fa_error *error)
 
 	memset(ring, 0, sizeof(*ring));
 	ring->fd = -1;
-	fd = memfd_create("faceattr-service", MFD_CLOEXEC);
+	fd = memfd_create("faceattr-service", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return system_failed(error, "memfd_create");
 	if (ftruncate(fd, (off_t) (head_size(&sized) + areas_size(&sized))) != 0)
 		status = system_failed(error, "ftruncate");
+	/* or else whoever has the descriptor could make it shorter, and others' access to it fatal */
+	else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		status = system_failed(error, "fcntl");
 	else
 		status = fa_ring_open(fd, slots, ring, error);
 	if (status != FA_OK)

@@ -198,6 +198,12 @@ typedef struct fa_ring
 /* Microseconds of a clock that all processes of the machine share. */
 extern int64_t fa_ring_now(void);
 
+/*
+ * A string of the ring's, which may lack its end or be no text at all, as printable ASCII; size and
+ * from_size are those of the arrays.
+ */
+extern void fa_ring_text(char *to, size_t size, const char *from, size_t from_size);
+
 /* Makes the memory, empty. The descriptor closes on exec. */
 extern fa_status fa_ring_create(int slots, fa_ring *ring, fa_error *error);
 /* Maps what another process has made; slots as it was made with. */

@@ -96,6 +96,10 @@ static uint64_t chance;
 static double now;
 static const char *failed;
 static cudaError_t last_error;
+static const char *fault_call; /* or NULL */
+static int fault_n;
+static cudaError_t fault_code; /* cudaSuccess: what is usual for the call */
+static bool lost;
 static std::map<char *, size_t> device_memory; /* address -> size */
 static std::map<char *, size_t> host_memory;
 static std::vector<CUstream_st *> streams;
@@ -173,6 +177,14 @@ emulated_fail(int n)
 	last_error = cudaSuccess;
 }
 
+void
+emulated_fault(const char *call, int n, int code)
+{
+	fault_call = call;
+	fault_n = n;
+	fault_code = (cudaError_t) code;
+}
+
 int
 emulated_calls()
 {
@@ -218,9 +230,13 @@ emulated_convolved()
 bool
 emulated_fails(const char *call)
 {
-	if (++calls != fail_at)
+	bool fault = fault_call != nullptr && strcmp(call, fault_call) == 0 && --fault_n == 0;
+
+	if (++calls != fail_at && !fault && !lost)
 		return false;
 	failed = call;
+	lost = lost || (fault && (fault_code >= cudaErrorIllegalAddress ||
+							  fault_code == cudaErrorInsufficientDriver));
 	return true;
 }
 
@@ -240,6 +256,13 @@ emulated_seen(float value)
 
 /* --- Memory --------------------------------------------------------------------------- */
 
+/* What a call that fails says. */
+static cudaError_t
+failure(cudaError_t usual)
+{
+	return fault_code != cudaSuccess ? fault_code : usual;
+}
+
 /* As the real one, an error is there to be asked for until it has been. */
 static cudaError_t
 fails_with(cudaError_t code)
@@ -249,9 +272,9 @@ fails_with(cudaError_t code)
 	return code;
 }
 
-#define CALL(result)                                                                               \
+#define CALL(usual)                                                                                \
 	if (emulated_fails(__func__))                                                                  \
-	return fails_with(result)
+	return fails_with(failure(usual))
 
 static void some_work();
 
@@ -597,7 +620,7 @@ cudaStreamSynchronize(cudaStream_t stream)
 	if (stream->capturing != nullptr)
 		emulated_complain("a stream is waited for while it captures");
 	wait_for(stream, nullptr);
-	return fails_with(fails ? cudaErrorIllegalAddress : cudaSuccess);
+	return fails_with(fails ? failure(cudaErrorIllegalAddress) : cudaSuccess);
 }
 
 /* --- Events ---------------------------------------------------------------------------------- */
@@ -679,7 +702,7 @@ cudaEventSynchronize(cudaEvent_t event)
 
 		wait_for(until->stream, until.get());
 	}
-	return fails_with(fails ? cudaErrorIllegalAddress : cudaSuccess);
+	return fails_with(fails ? failure(cudaErrorIllegalAddress) : cudaSuccess);
 }
 
 cudaError_t
@@ -838,9 +861,19 @@ cudaGetLastError()
 const char *
 cudaGetErrorName(cudaError_t code)
 {
-	return code == cudaErrorNoDevice           ? "cudaErrorNoDevice"
-		   : code == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
-											   : "cudaErrorEmulated";
+	switch (code)
+	{
+		case cudaErrorNoDevice:
+			return "cudaErrorNoDevice";
+		case cudaErrorInsufficientDriver:
+			return "cudaErrorInsufficientDriver";
+		case cudaErrorMemoryAllocation:
+			return "cudaErrorMemoryAllocation";
+		case cudaErrorIllegalAddress:
+			return "cudaErrorIllegalAddress";
+		default:
+			return "cudaErrorEmulated";
+	}
 }
 
 const char *

@@ -55,6 +55,11 @@ extern "C"
 	extern void emulated_device(int capability);
 	/* The n-th call from now on fails, 1 being the next; 0: none. */
 	extern void emulated_fail(int n);
+	/*
+	 * The n-th call of a function from now on fails with that code (cuDNN's with the usual one);
+	 * NULL: none. After an error that stays, all later calls fail, too.
+	 */
+	extern void emulated_fault(const char *call, int n, int code);
 	/* Calls since emulated_fail, and the name of the one that failed, or NULL. */
 	extern int emulated_calls(void);
 	extern const char *emulated_failed(void);

@@ -6,6 +6,7 @@
 #include "device_test.h"
 
 #include "../../gpu/kernels.h"
+#include "../../gpu/program.h"
 #include "../../src/face/face.h"
 #include "../../src/face/nms.h"
 #include "../unit/pictures.h"
@@ -175,7 +176,7 @@ test_packed_failures(void **state)
 			free(block);
 			cuda()->unload(shared);
 		}
-		assert_int_equal(status, error.status);
+		assert_true(status == FA_OK || status == error.status);
 		assert_int_equal(emulated_alive(), alive);
 		errors += status != FA_OK;
 		cuda()->unload(own);
@@ -631,12 +632,14 @@ test_photos(void **state)
 	assert_int_equal(emulated_alive(), 0);
 }
 
-/* Each call of detection and of a batch of crops fails once, in turn. */
+/*
+ * Each call of detection and of a batch of crops fails once, in turn, where programs are there
+ * and where they have to be made; the engine works on.
+ */
 static void
-test_failures(void **state)
+fail_each(bool warm)
 {
-	fa_engine *engine = open_engine(NULL);
-	int outputs[FA_DETECT_LEVELS][4], failures = 0;
+	int outputs[FA_DETECT_LEVELS][4], failures = 0, alive = 0;
 	fa_image photo = noise(100, 80, 1);
 	fa_detect_pass pass = {.canvas_width = 64,
 						   .canvas_height = 64,
@@ -647,51 +650,58 @@ test_failures(void **state)
 						   .photo_y = 1};
 	fa_detect_request request = {&pass, 1, (const int(*)[4]) outputs, 0.001f};
 	fa_warped crop = {&photo, {.a = 3, .e = 3}};
+	fa_engine *engine = open_engine(NULL);
+	fa_model *detector = load_detector(engine, outputs),
+			 *model = load_small(engine, FA_PRECISION_FP32);
 	float values[SMALL_VALUES];
+	fa_detection *found;
+	int count, wanted = -1;
+	fa_error error = {0};
 
-	(void) state;
-	cuda()->close(engine);
-	for (int n = 1;; n++)
+	/* at first without a failure, to see what is right and to have everything captured */
+	for (int n = -2;; n += warm || n < 50 ? 1 : 97)
 	{
-		fa_model *detector, *model;
-		fa_detection *found;
-		fa_error error = {0};
 		fa_status status;
-		int count;
 
-		emulated_fail(0);
-		engine = open_engine(NULL);
-		detector = load_detector(engine, outputs);
-		model = load_small(engine, FA_PRECISION_FP32);
-		/* warm, so that it is their own calls that fail */
-		if (n % 8 != 0)
-		{
-			assert_int_equal(
-				cuda()->detect(detector, &photo, &request, &found, &count, NULL, &error), FA_OK);
-			free(found);
-		}
+		if (!warm)
+			while (fa_gpu_make_room(engine))
+				;
 		emulated_fail(n);
 		status = cuda()->detect(detector, &photo, &request, &found, &count, NULL, &error);
-		assert_int_equal(status, error.status);
+		assert_true(status == FA_OK || status == error.status);
 		if (status == FA_OK)
 			free(found);
 		else
 			assert_null(found);
+		if (wanted < 0)
+			wanted = count;
+		assert_int_equal(count, status == FA_OK ? wanted : -1);
 		if (status == FA_OK)
 			status = cuda()->run_warped(model, &crop, 1, SMALL_SIDE, SMALL_SIDE,
 										(float *[]){values}, NULL, &error);
-		assert_int_equal(status, error.status);
+		assert_true(status == FA_OK || status == error.status);
 		failures += status != FA_OK;
-		cuda()->unload(model);
-		cuda()->unload(detector);
-		close_engine(engine);
-		if (emulated_failed() == NULL)
+		if (warm && n > 3 && alive != emulated_alive() && emulated_failed() == NULL)
+			fail_msg("call %d: %d things, not %d", n, emulated_alive(), alive);
+		alive = emulated_alive();
+		if (n > 0 && emulated_failed() == NULL)
 			break;
 	}
 	emulated_fail(0);
 	print_message("# %d failures\n", failures);
-	assert_true(failures > 20);
+	assert_true(failures > (warm ? 15 : 3));
 	fa_image_free(&photo);
+	cuda()->unload(model);
+	cuda()->unload(detector);
+	close_engine(engine);
+}
+
+static void
+test_failures(void **state)
+{
+	(void) state;
+	fail_each(true);
+	fail_each(false);
 }
 
 int

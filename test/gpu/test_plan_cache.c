@@ -260,6 +260,64 @@ test_processes(void **state)
 	assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS);
 }
 
+/* Each call fails once, in turn: an error, or the right answer; what is kept is of use. */
+static void
+test_failures(void **state)
+{
+	float *expected = expect_small(1), values[SMALL_VALUES];
+	uint8_t *pixels = random_pixels(1, SMALL_SIDE, SMALL_SIDE, 3);
+	fa_batch batch = {1, SMALL_SIDE, SMALL_SIDE, pixels};
+	int errors = 0, untimed = 0, count;
+	char path[512];
+	fa_weights weights;
+	fa_net net;
+
+	(void) state;
+	small_net(&net);
+	weights = random_weights(&net, 5);
+	for (int n = 1;; n++)
+	{
+		fa_engine *engine = NULL;
+		fa_model *model = NULL;
+		fa_error error = {0};
+		fa_status status;
+		const char *failed;
+
+		emulated_fail(n);
+		status = cuda()->open(&(fa_engine_options){.plan_cache = directory}, &engine, &error);
+		if (status == FA_OK)
+			status = cuda()->load(engine, &net, &weights, FA_PRECISION_FP16, &model, &error);
+		if (status == FA_OK)
+			status = cuda()->run(model, &batch, (float *[]){values}, NULL, &error);
+		failed = emulated_failed();
+		emulated_fail(0);
+		if (status == FA_OK)
+			assert_close(values, expected, 1, 1e-2);
+		else
+			assert_int_equal(status, error.status);
+		errors += status != FA_OK;
+		cuda()->unload(model);
+		cuda()->close(engine);
+		assert_int_equal(emulated_alive(), 0);
+		if (find_file(path, &count))
+		{
+			assert_int_equal(count, 1);
+			count = one_life(directory, FA_PRECISION_FP16);
+			untimed += count > CONVOLUTIONS && count < CONVOLUTIONS * (1 + TRIED);
+			unlink(path);
+		}
+		if (failed == NULL)
+			break;
+	}
+	print_message("# %d errors, %d times something was not tried out\n", errors, untimed);
+	assert_true(errors > 50);
+	assert_true(untimed > 20);
+	free(expected);
+	free(pixels);
+	fa_weights_free(&weights);
+	fa_net_free(&net);
+}
+
 /* --- Memory ------------------------------------------------------------------------------- */
 
 /* What the small network's model takes with the programs of these batches. */
@@ -384,6 +442,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_nowhere, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_damaged, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_processes, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_failures, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_programs_leave, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_too_little, make_directory, remove_directory),
 	};

@@ -287,6 +287,10 @@ test_omitted_waits(void **state)
 int
 main(void)
 {
+#ifndef __SANITIZE_ADDRESS__
+	printf("1..0 # SKIP without AddressSanitizer the host is not seen\n");
+	return 0;
+#endif
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_seen),
 		cmocka_unit_test(test_schedules),

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(new_node load_photos photo_path temporary_path model_file shipped_file write_image png_bytes flat_png scan_bomb
-  huge_baseline background finish_background);
+  huge_baseline background finish_background process_ends service service_becomes);
 
 # A started server with the extension and the function try(): what face_array
 # says of an image, as values.
@@ -232,6 +232,35 @@ sub finish_background
 	my $text = do { local $/; <$out> };
 	close $out;
 	return ($text, $? >> 8);
+}
+
+# Waits for it, as long as one waits for a few instructions; who is to collect it may take longer.
+sub process_ends
+{
+	my ($pid) = @_;
+	for (1 .. 500)
+	{
+		open(my $file, '<', "/proc/$pid/stat") or return 1;
+		return 1 if (<$file> // ') Z ') =~ /\) Z /;
+		usleep(10_000);
+	}
+	return 0;
+}
+
+# --- faceattr-service
+
+# Columns of faceattr_stat_service.
+sub service
+{
+	my ($node, $columns) = @_;
+	return $node->safe_psql('postgres', "SELECT $columns FROM faceattr_stat_service");
+}
+
+# Waits for a condition on them; false: it does not come true.
+sub service_becomes
+{
+	my ($node, $condition) = @_;
+	return $node->poll_query_until('postgres', "SELECT $condition FROM faceattr_stat_service");
 }
 
 1;

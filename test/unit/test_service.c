@@ -397,7 +397,7 @@ test_killed_in_the_middle(void **state)
 	assert_int_not_equal(fa_service_model(key, FA_PRECISION_FP32, NULL, &(fa_precision){0},
 										  &(void *){NULL}, &(size_t){0}, NULL, &error),
 						 FA_OK);
-	assert_int_equal(error.status, FA_UNSUPPORTED);
+	assert_int_equal(error.status, FA_DEVICE_LOST);
 	start_service();
 	pipeline = open_pipeline(FA_PRECISION_FP32);
 	fa_pipeline_close(pipeline);

@@ -1,0 +1,42 @@
+/*
+ * supervisor.h
+ *		faceattr-service, seen from the server: the worker that looks after it (supervisor.c), and
+ *		the sessions that would have it run their networks (remote.c).
+ */
+#ifndef FACEATTR_SUPERVISOR_H
+#define FACEATTR_SUPERVISOR_H
+
+#include "faceattr.h"
+
+#include "../service/ring.h"
+
+/* What a session wants of a service that it asks for. */
+typedef enum ServiceWish
+{
+	WISH_NONE,
+	WISH_GPU, /* one with a GPU, or none */
+	WISH_ANY
+} ServiceWish;
+
+/*
+ * The ring, which the postmaster has made and every process below it has inherited; NULL where
+ * there is none, and *why tells.
+ */
+extern fa_ring *service_ring(const char **why);
+
+/* In the postmaster, while it loads the library: makes the ring, registers the worker. */
+extern void supervisor_preload(void);
+extern Size supervisor_shared_size(void);
+extern void supervisor_attach(void *memory, bool found);
+
+/*
+ * Asks for a service and waits, as long as it takes one to start, or to start again if that is
+ * soon. False: there is none to be had; the ring's header says why.
+ */
+extern bool service_start(ServiceWish wish);
+/* Whether GPUs are left to the service: configuration and installation say so. */
+extern bool service_has_gpus(void);
+/* Seconds until the service is started again; 0: at once, or nobody knows. */
+extern int service_pause(void);
+
+#endif

@@ -1,0 +1,127 @@
+# faceattr-service with a GPU, an emulated one: what auto makes of it, and what happens when the GPU
+# is missing, fails, or the service with it.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use Faceattr;
+use File::Copy;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $emulated = "$ENV{HOME}/emulated_cuda.so";
+plan skip_all => 'CUDA or cuDNN is not here' if !-f $emulated;
+chomp(my $libraries = qx(pg_config --pkglibdir));
+unlink "$libraries/faceattr_cuda.so";
+copy($emulated, "$libraries/faceattr_cuda.so") or die $!;
+chmod 0755, "$libraries/faceattr_cuda.so";
+
+# What fails in processes that load the library from now on.
+$ENV{FACEATTR_EMULATED_FAULTS} = write_image('faults', '');
+sub fault { return write_image('faults', "$_[0]\n") }
+
+my $node = PostgreSQL::Test::Cluster->new('gpu_service');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'faceattr'\nrestart_after_crash = off");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION faceattr');
+load_photos($node);
+sub query { return $node->safe_psql('postgres', $_[0]) }
+sub session
+{
+	my ($status, $out, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\n$_[0]", on_error_stop => 0);
+	$error =~ s/^psql:<stdin>:\d+: |^LOCATION:.*\n?//gm;
+	return ($out, $error);
+}
+sub configure
+{
+	my ($name, $value) = @_;
+	$node->append_conf('postgresql.conf', "$name = $value");
+	$node->reload;
+	ok($node->poll_query_until('postgres', "LOAD 'faceattr'; SELECT current_setting('$name') = '$value'", "LOAD\nt"), "$name = $value");
+}
+sub kill_service
+{
+	service_becomes($node, q{state = 'ready'});
+	my $pid = service($node, 'pid');
+	kill 'KILL', $pid if $pid;
+}
+my $age = "SELECT round((face_array(image, 'default'))[1].age) FROM photos WHERE name = 'portrait.jpg';\n";
+my $cpu = "SET faceattr.device = 'cpu';\n";
+my $gpu = "SET faceattr.device = 'gpu';\n";
+my $service = "SET faceattr.run_in = 'service';\n";
+my $expected = query($cpu . $age);
+
+# --- Auto leaves GPUs to the service
+
+ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'with a GPU, the service is there from the start');
+isnt(service($node, 'device'), '', 'the GPU has a name');
+is(query("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat"), "\n$expected\n1|1", 'auto uses it');
+is(query(q{SELECT "precision", resident, memory > 1e6, images FROM faceattr_stat_service_models}), 'fp16|t|t|1', 'its model is on the GPU');
+is(query("SELECT count(*) FROM faceattr_stat_models WHERE engine = 'cuda'"), 0, 'and nowhere else');
+is(query("$age SELECT pg_read_file('/proc/self/maps') ~ 'faceattr_cuda'"), "$expected\nf", 'a session does not open the GPU');
+is(query("SELECT faceattr_stat_reset(); $cpu $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n0", 'cpu is the session');
+is(query("SELECT faceattr_stat_reset(); $gpu $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n1", 'gpu is the service');
+is(query("$gpu SET faceattr.run_in = 'backend'; $age SELECT pg_read_file('/proc/self/maps') ~ 'faceattr_cuda'"), "$expected\nt", 'or the session, where it is told to');
+like((session("$service $cpu $age"))[1], qr/ERROR:  55000: faceattr-service runs on a GPU\nDETAIL:  .+\nHINT:  Set faceattr\.device to auto/, 'no CPU is to be had of it');
+
+# --- It dies
+
+my $pid = service($node, 'pid');
+my $restarts = service($node, 'restarts');
+my @sessions = map { background($node, "SELECT count(face_array(image, 'default')) FROM photos, generate_series(1, 20) WHERE name = 'portrait.jpg'; $age SELECT 'over';") } 1 .. 2;
+ok(service_becomes($node, 'queued + slots_in_use > 0'), 'it is at work');
+kill 'KILL', $pid;
+finish_background($_) for @sessions;
+ok(service_becomes($node, qq{state = 'ready' AND pid <> $pid}), 'killed, it is replaced');
+is(query("SELECT faceattr_stat_reset(); $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n1", 'and auto is back there');
+
+# The GPU fails: who is at work there learns what CUDA calls it; the next one has another service.
+fault('cudaGraphLaunch 1 700');
+kill_service();
+ok(service_becomes($node, qq{state = 'ready' AND restarts = $restarts + 2}), 'a service whose GPU will fail');
+my ($failures, $answers) = (0, 0);
+for (1 .. 10)
+{
+	my ($out, $error) = session($age);
+	$failures++ if $error =~ /ERROR:  58000: the GPU failed .*: cudaErrorIllegalAddress/;
+	$answers++ if $out eq $expected && $error eq '';
+	last if $failures;
+}
+is($failures, 1, 'the statement gets an error with its name');
+fault('');
+ok(service_becomes($node, qq{restarts = $restarts + 3}), 'the service ends, since only a new process can use the GPU');
+like(service($node, 'last_error'), qr/cudaErrorIllegalAddress/, 'and says why');
+kill_service();
+ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'another comes');
+is(query($age), $expected, 'and answers');
+
+# --- It is gone, for a while or for good
+
+configure('faceattr.gpu_idle_timeout', '1s');
+ok(service_becomes($node, q{state = 'stopped'}), 'idle, it gives the GPU back');
+is(query("SELECT faceattr_stat_reset(); $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n1", 'auto has it back');
+configure('faceattr.gpu_idle_timeout', 0);
+
+fault('device 0');
+kill_service();
+ok(service_becomes($node, q{state = 'useless'}), 'no GPU any more');
+my ($out, $error) = session("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat");
+is("$out|$error", "\n$expected\n1|0|", 'auto goes on with the CPU, without a word');
+like((session("$gpu $age"))[1], qr/ERROR:  55000: the GPU failed to be found: cudaErrorNoDevice\nDETAIL:  .*\nHINT:  A GPU/, 'gpu says what is missing');
+like((session("$service $gpu $age"))[1], qr/ERROR:  55000: faceattr-service is not running\nDETAIL:  the GPU failed to be found: cudaErrorNoDevice.*\nHINT:  It is tried again/, 'of the service, too');
+is((session("$service $age"))[0], $expected, 'a session that insists on the service only gets one with a CPU');
+is(service($node, 'state, engine'), 'ready|cpu', 'which it is');
+is((session("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat"))[0], "\n$expected\n1|0", 'but auto does not go there');
+my $log = slurp_file($node->logfile);
+is(() = $log =~ /LOG:  faceattr-service cannot run here: the GPU failed to be found: cudaErrorNoDevice.*\n.*DETAIL:  Sessions go on with the CPU/g, 1, 'one line in the log says why');
+fault('');
+configure('faceattr.device', 'gpu');
+ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'another device in postgresql.conf is another service');
+configure('faceattr.device', 'cpu');
+ok(service_becomes($node, q{state <> 'ready' OR engine = 'cpu'}), 'and cpu ends it');
+$node->stop;
+unlike(slurp_file($node->logfile), qr/terminated by signal (?!9)|PANIC|emulated device:/, 'the server never minded');
+done_testing();
