@@ -6,6 +6,7 @@
 #   make demo       the main job on sample photos, in a throw-away server
 #   make check      all tests; the last line counts them
 #   make deps       installs what these need from Debian's packages
+#   make gpu-check  whether the CUDA engine is right on the GPU that is here    make gpu-bench  how fast it is
 #   make bench      measurements     make torture    20,000 damaged photos through SQL
 #   make fuzz       hours of it      make lint       cppcheck and clang-tidy
 #   make format     clang-format
@@ -162,7 +163,10 @@ cuda gpu-tests:
 	@echo 'Without faceattr_cuda.so: CUDA 12 and cuDNN 9 are not here (CUDA_HOME tells where they are)'
 endif
 
+# how much of the engine the tests on the emulated device reach (test/gpu/090_coverage.sh)
+COVERAGE = $(if $(SANITIZE),--coverage)
 $(GPU_OBJECTS) $(BUILD)/test/gpu/%.o: CORE_CFLAGS += $(CUDA_CFLAGS)
+$(GPU_OBJECTS): private CORE_CFLAGS += $(COVERAGE)
 
 $(BUILD)/gpu/%.cu.o: gpu/%.cu | $(BUILD)/libraries
 	@mkdir -p $(@D)
@@ -195,12 +199,12 @@ $(BUILD)/test/gpu/%.o: test/gpu/%.cpp
 $(BUILD)/test/gpu/%.emulated.o: gpu/%.cu
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
-	@$(CXX) $(EMULATED_FLAGS) $(SEEN_FLAGS) -include test/gpu/emulation.h -c -o $@ -x c++ $<
+	@$(CXX) $(EMULATED_FLAGS) $(SEEN_FLAGS) $(COVERAGE) -include test/gpu/emulation.h -c -o $@ -x c++ $<
 
 $(EMULATED_TESTS:%=$(BUILD)/test/gpu/%): %: %.o $(BUILD)/test/gpu/device_test.o $(EMULATED) $(GPU_OBJECTS) \
 		$(patsubst %,$(BUILD)/test/unit/%.o,random_net reference pictures) $(CORE)
 	@echo '  LD $@'
-	@$(CXX) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)
+	@$(CXX) $(SANITIZE) $(COVERAGE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)
 
 # and as a library, for tests on servers; it is never installed
 $(BUILD)/test/gpu/emulated/faceattr_cuda.so: $(BUILD)/test/gpu/emulated_library.o $(EMULATED) $(GPU_OBJECTS) $(CORE)
@@ -270,6 +274,11 @@ bench: deps
 	$(MAKE) -j$(JOBS) all benches
 	BUILD=$(BUILD) PG_CONFIG=$(PG_CONFIG) bench/run
 
+# on the GPU that is here (bench/results); status 77 where there is none
+gpu-check gpu-bench: deps
+	$(MAKE) -j$(JOBS) all $(BUILD)/bench/gpu
+	BUILD=$(BUILD) PG_CONFIG=$(PG_CONFIG) bench/gpu-run $(@:gpu-%=%)
+
 C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/*.[ch] \
 	gpu/*.[ch] gpu/*.cu gpu/*.cuh test/gpu/*.cpp)
 
@@ -287,7 +296,7 @@ lint: $(BUILD)/trainer/event.pb-c.h
 		$(shell pkg-config --cflags freetype2 libpq 2>/dev/null) $(HDF5_CFLAGS) $(CUDA_CFLAGS)
 
 .PHONY: all cuda gpu-tests extension install uninstall installcheck clean core unit benches fuzzers fuzz deps \
-	check demo torture bench format lint FORCE
+	check demo torture bench gpu-check gpu-bench format lint FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
