@@ -54,7 +54,7 @@ bind_zeros(const fa_gpu_tuner *t, fa_gpu_graph *graph, size_t workspace, fa_gpu_
 	size_t inputs = in + filter + bias + out; /* the last one: the residual */
 	char *at;
 
-	FA_TRY(fa_gpu_take(t->memory, inputs + out + workspace, "to try a plan out", block, error));
+	FA_TRY(fa_gpu_take(t->memory, inputs + out + workspace, "for trying plans out", block, error));
 	at = block->address;
 	FA_TRY(fa_gpu_status(cudaMemsetAsync(at, 0, inputs, t->stream), "to write zeros", error));
 	return fa_gpu_graph_bind(graph, at, at + in, at + in + filter, at + in + filter + bias,
