@@ -4,6 +4,8 @@
  */
 #include "memory.h"
 
+#include <stdio.h>
+
 static fa_status
 beyond_limit(const fa_gpu_memory *memory, size_t size, const char *purpose, fa_error *error)
 {
@@ -17,6 +19,7 @@ fa_status
 fa_gpu_take(fa_gpu_memory *memory, size_t size, const char *purpose, fa_gpu_block *block,
 			fa_error *error)
 {
+	char doing[64];
 	cudaError_t code;
 
 	*block = (fa_gpu_block){NULL, 0};
@@ -32,8 +35,8 @@ fa_gpu_take(fa_gpu_memory *memory, size_t size, const char *purpose, fa_gpu_bloc
 			cudaGetLastError(); /* or the next kernel's start would tell of it */
 		}
 	} while (code == cudaErrorMemoryAllocation && memory->make_room(memory->owner));
-	if (code != cudaSuccess)
-		return fa_gpu_status(code, purpose, error);
+	snprintf(doing, sizeof(doing), "to give memory %s", purpose);
+	FA_TRY(fa_gpu_status(code, doing, error));
 	block->size = size;
 	memory->used += size;
 	return FA_OK;

@@ -54,7 +54,7 @@ bind_zeros(const fa_gpu_tuner *t, fa_gpu_graph *graph, size_t workspace, fa_gpu_
 	size_t inputs = in + filter + bias + out; /* the last one: the residual */
 	char *at;
 
-	FA_TRY(fa_gpu_take(t->memory, inputs + out + workspace, "to try a plan out", block, error));
+	FA_TRY(fa_gpu_take(t->memory, inputs + out + workspace, "for trying plans out", block, error));
 	at = block->address;
 	/* `out`, too: backwards it is what is read */
 	FA_TRY(fa_gpu_status(cudaMemsetAsync(at, 0, inputs + out, t->stream), "to write zeros", error));
