@@ -123,10 +123,9 @@ static struct
 {
 	int device, gpu_device, threads; /* settings by which it was started */
 	int64 pause;
-	int64 credit, credit_since; /* lines that the log may have */
-	int unsaid;                 /* deaths that it has not been told of */
-	char
-		useless[sizeof(((fa_ring_header *) 0)->last_error)]; /* the latest reason that was logged */
+	int64 credit, credit_since;   /* lines that the log may have */
+	int unsaid;                   /* deaths that it has not been told of */
+	char useless[SERVICE_REASON]; /* the latest reason that was logged */
 } past = {.credit = LOG_BURST};
 
 /* --- Start of the server --------------------------------------------------------- */
@@ -519,7 +518,7 @@ log_death(const char *how, const char *why, int requests)
 static void
 became_useless(void)
 {
-	char reason[sizeof(past.useless)];
+	char reason[SERVICE_REASON];
 
 	fa_ring_text(reason, sizeof(reason), ring.header->last_error, sizeof(reason));
 	pg_atomic_write_u32(&shared->useless_for, child.wish);
@@ -537,7 +536,7 @@ static void
 crashed(const char *how, bool has_told_why)
 {
 	bool worked = atomic_load(&ring.header->batches) != child.batches;
-	char reason[sizeof(past.useless)];
+	char reason[SERVICE_REASON];
 	int requests;
 
 	past.pause = worked || past.pause == 0 ? SHORTEST_PAUSE : Min(2 * past.pause, LONGEST_PAUSE);
@@ -567,21 +566,19 @@ stopped(void)
 static void
 buried(int status)
 {
+	int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
 	if (child.killed_for != NULL)
 		crashed(child.killed_for, false);
-	else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)
+	else if (signal == SIGTERM || code == 0)
 		stopped();
-	else if (WIFSIGNALED(status))
-		crashed(psprintf("was terminated by signal %d: %s", WTERMSIG(status),
-						 pg_strsignal(WTERMSIG(status))),
-				false);
-	else if (WEXITSTATUS(status) == 0)
-		stopped();
-	else if (WEXITSTATUS(status) == EXIT_USELESS)
+	else if (code == EXIT_USELESS)
 		became_useless();
+	else if (signal != 0)
+		crashed(psprintf("was terminated by signal %d: %s", signal, pg_strsignal(signal)), false);
 	else
-		crashed(psprintf("exited with exit code %d", WEXITSTATUS(status)),
-				WEXITSTATUS(status) == EXIT_DEVICE_LOST);
+		crashed(psprintf("exited with exit code %d", code), code == EXIT_DEVICE_LOST);
 	child.pid = 0;
 }
 
@@ -639,12 +636,9 @@ watch(void)
 	if (beat != child.beat || !fa_ring_busy(&ring))
 		child.moved = now;
 	child.beat = beat;
-	if (state == FA_SERVICE_STARTING)
-	{
-		if (now - child.started > START_LIMIT)
-			kill_service("had not started within a minute, and was killed");
-	}
-	else if (state != FA_SERVICE_READY || is_damaged())
+	if (state == FA_SERVICE_STARTING && now - child.started > START_LIMIT)
+		kill_service("had not started within a minute, and was killed");
+	else if (state != FA_SERVICE_STARTING && (state != FA_SERVICE_READY || is_damaged()))
 		kill_service("had damaged its memory, and was killed");
 	else if (now - child.moved > BEAT_LIMIT)
 		kill_service("had stood still for ten seconds, and was killed");

@@ -18,6 +18,8 @@ typedef enum ServiceWish
 	WISH_ANY
 } ServiceWish;
 
+#define SERVICE_REASON sizeof(((fa_ring_header *) 0)->last_error)
+
 /*
  * The ring, which the postmaster has made and every process below it has inherited; NULL where
  * there is none, and *why tells.

@@ -50,6 +50,7 @@ my %ask = (
 	classify => q{SELECT face_classify(image)::text FROM photos WHERE name = 'close-up.jpg'},
 	batch => q{SELECT string_agg(f::text, ' ') FROM face_classify((SELECT array_agg(image ORDER BY name) || NULL::bytea FROM photos, generate_series(1, 12))) f},
 	probabilities => q{SELECT string_agg(label || probability, ' ') FROM photos, face_probabilities(image, 'age') WHERE name = 'close-up.jpg'},
+	scan => q{SELECT string_agg(key || face::text, ' ') FROM face_scan('SELECT name, image FROM photos ORDER BY name')},
 	annotate => q{SELECT md5(face_annotate(image, 'default', 'png')) FROM photos WHERE name = 'portrait.jpg'},
 	'small faces' => q{SET faceattr.detect_size = 1600; SET faceattr.min_face = 8;
 		SELECT string_agg(name || f::text, ' ' ORDER BY name, f::text) FROM photos, face_attributes(image) f});

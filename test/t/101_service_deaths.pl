@@ -238,5 +238,12 @@ install($kept);
 $node->reload;
 ok(service_becomes($node, "state = 'ready'"), 'and one that works again');
 is(query($ask), $answer, 'answers');
+
+# It does not hold up a shutdown.
+my $last = pid();
+kill 'STOP', $last;
+$start = time;
 $node->stop;
+cmp_ok(time - $start, '<', 5, 'a service that is stopped by a signal does not hold up the shutdown');
+ok(process_ends($last), 'and ends with it');
 done_testing();
