@@ -56,6 +56,11 @@ raise_no_service(const fa_ring *ring)
 	int pause = service_pause();
 	char reason[SERVICE_REASON];
 
+	if (!service_has_supervisor())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("faceattr-service is not running"),
+						errdetail("The background worker that starts it does not run."),
+						errhint("Raise max_worker_processes and start the server again.")));
 	fa_ring_text(reason, sizeof(reason), ring->header->last_error, sizeof(reason));
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("faceattr-service is not running"),

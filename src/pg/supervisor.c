@@ -200,6 +200,12 @@ service_has_gpus(void)
 	return ring.header != NULL && shared != NULL && pg_atomic_read_u32(&shared->has_gpus) != 0;
 }
 
+bool
+service_has_supervisor(void)
+{
+	return pg_atomic_read_u64(&shared->latch) != 0;
+}
+
 int
 service_pause(void)
 {
@@ -230,7 +236,6 @@ service_start(ServiceWish wish)
 	for (;;)
 	{
 		int64 now = fa_ring_now();
-		bool worker = pg_atomic_read_u64(&shared->latch) != 0;
 
 		switch (atomic_load(&header->state))
 		{
@@ -249,7 +254,7 @@ service_start(ServiceWish wish)
 			default:
 				break;
 		}
-		if (now - since > (worker ? START_LIMIT + SESSION_PATIENCE : SESSION_PATIENCE))
+		if (now - since > SESSION_PATIENCE + (service_has_supervisor() ? START_LIMIT : 0))
 			return false;
 		ask_for(wish);
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FA_RING_PATIENCE,

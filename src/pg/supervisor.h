@@ -38,6 +38,8 @@ extern void supervisor_attach(void *memory, bool found);
 extern bool service_start(ServiceWish wish);
 /* Whether GPUs are left to the service: configuration and installation say so. */
 extern bool service_has_gpus(void);
+/* Whether there is a worker that starts it. */
+extern bool service_has_supervisor(void);
 /* Seconds until the service is started again; 0: at once, or nobody knows. */
 extern int service_pause(void);
 
