@@ -10,8 +10,9 @@
  *
  * States, as the ring's header shows them. Only this worker changes them, but for one change.
  *
- *	STOPPED -> STARTING   somebody has asked for it: postgresql.conf, or a session, which sets
- *`wish` and this worker's latch STARTING -> READY     the service itself, when its device is open
+ *	STOPPED -> STARTING   postgresql.conf has asked for it, or a session, which sets `wish` and
+ *	                      this worker's latch
+ *	STARTING -> READY     the service itself, when its device is open
  *	-> STOPPED            it has ended by itself, being idle, or was told to by SIGTERM
  *	-> USELESS            it has ended with status 2: this machine lacks what it needs. It is tried
  *	                      again after ten minutes, when settings change, or when a session asks for
