@@ -41,28 +41,35 @@ insists(void)
 }
 
 static _Noreturn void
-raise_no_service(const fa_ring *ring, const char *why)
+raise_not_preloaded(const char *why)
 {
-	char reason[sizeof(ring->header->last_error)] = "";
-	uint32 state = ring == NULL ? FA_SERVICE_STOPPED : atomic_load(&ring->header->state);
-	int pause = ring == NULL ? 0 : service_pause();
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("faceattr-service is not running"), errdetail_internal("%s", why),
+					errhint("Put faceattr into shared_preload_libraries and start the server "
+							"again, or set faceattr.run_in to backend.")));
+}
 
-	if (ring != NULL)
-		fa_ring_text(reason, sizeof(reason), ring->header->last_error, sizeof(reason));
-	else
-		strlcpy(reason, why, sizeof(reason));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("faceattr-service is not running"),
-			 reason[0] != '\0' ? errdetail_internal("%s", reason) : 0,
-			 ring == NULL
-				 ? errhint("Put faceattr into shared_preload_libraries and start the server again, "
-						   "or set faceattr.run_in to backend.")
-			 : state == FA_SERVICE_WAITING
-				 ? errhint("It starts again in %d s.", pause)
-				 : errhint("It is tried again in %d s, or when the server's settings are reloaded. "
-						   "With faceattr.run_in = backend, networks run in the session.",
-						   pause)));
+static _Noreturn void
+raise_no_service(const fa_ring *ring)
+{
+	bool waits = atomic_load(&ring->header->state) == FA_SERVICE_WAITING;
+	int pause = service_pause();
+	char reason[SERVICE_REASON];
+
+	if (!service_has_supervisor())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("faceattr-service is not running"),
+						errdetail("The background worker that starts it does not run."),
+						errhint("Raise max_worker_processes and start the server again.")));
+	fa_ring_text(reason, sizeof(reason), ring->header->last_error, sizeof(reason));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("faceattr-service is not running"),
+					reason[0] != '\0' ? errdetail_internal("%s", reason) : 0,
+					waits ? errhint("It starts again in %d s.", pause)
+						  : errhint("It is tried again in %d s, or when the server's settings are "
+									"reloaded. With faceattr.run_in = backend, networks run in the "
+									"session.",
+									pause)));
 }
 
 /* The service has a device that the settings do not forbid. */
@@ -117,7 +124,7 @@ choose_service(Device *device)
 	if (faceattr_run_in == RUN_IN_BACKEND)
 		return false;
 	if (ring == NULL && insist)
-		raise_no_service(NULL, why);
+		raise_not_preloaded(why);
 	if (ring == NULL || (!insist && faceattr_device == DEVICE_CPU))
 		return false;
 	if (atomic_load(&ring->header->state) != FA_SERVICE_READY)
@@ -127,7 +134,7 @@ choose_service(Device *device)
 		if (!service_start(insist && faceattr_device != DEVICE_GPU ? WISH_ANY : WISH_GPU))
 		{
 			if (insist)
-				raise_no_service(ring, NULL);
+				raise_no_service(ring);
 			return false;
 		}
 	}
@@ -289,53 +296,40 @@ confinement_name(uint32 confined)
 	return names[confined & (FA_CONFINED_CALLS | FA_CONFINED_FILES)];
 }
 
-/* faceattr_service_state() returns record: the row of the view faceattr_stat_service */
-PG_FUNCTION_INFO_V1(faceattr_service_state);
-Datum
-faceattr_service_state(PG_FUNCTION_ARGS)
+/* Columns of the view faceattr_stat_service. */
+enum
 {
-	enum
-	{
-		STATE,
-		PID,
-		ENGINE,
-		DEVICE,
-		CONFINED,
-		STARTED,
-		SLOTS,
-		IN_USE,
-		QUEUED,
-		REQUESTS,
-		IMAGES,
-		BATCHES,
-		BATCH_SIZES,
-		WAIT_TIME,
-		RUN_TIME,
-		ABANDONED,
-		FAILED,
-		RESTARTS,
-		LAST_ERROR,
-		LAST_ERROR_TIME,
-		COLUMNS
-	};
-	Datum values[COLUMNS];
-	bool nulls[COLUMNS];
-	const char *why;
-	const fa_ring *ring = service_ring(&why);
-	const fa_ring_header *header;
-	int in_use = 0, queued = 0;
-	int64 failed_at;
-	bool lives;
+	STATE,
+	PID,
+	ENGINE,
+	DEVICE,
+	CONFINED,
+	STARTED,
+	SLOTS,
+	IN_USE,
+	QUEUED,
+	REQUESTS,
+	IMAGES,
+	BATCHES,
+	BATCH_SIZES,
+	WAIT_TIME,
+	RUN_TIME,
+	ABANDONED,
+	FAILED,
+	RESTARTS,
+	LAST_ERROR,
+	LAST_ERROR_TIME,
+	COLUMNS
+};
 
-	memset(nulls, true, sizeof(nulls));
-	nulls[STATE] = nulls[LAST_ERROR] = false;
-	if (ring == NULL)
-	{
-		values[STATE] = CStringGetTextDatum("none");
-		values[LAST_ERROR] = CStringGetTextDatum(why);
-		PG_RETURN_DATUM(row_result(fcinfo, values, nulls));
-	}
-	header = ring->header;
+static void
+service_row(const fa_ring *ring, Datum *values, bool *nulls)
+{
+	const fa_ring_header *header = ring->header;
+	int in_use = 0, queued = 0;
+	int64 failed_at = atomic_load(&header->last_error_time);
+	bool lives = atomic_load(&header->pid) != 0;
+
 	for (int i = 0; i < ring->slots; i++)
 	{
 		fa_slot_state state = fa_word_state(atomic_load(&ring->slot[i].word));
@@ -343,8 +337,6 @@ faceattr_service_state(PG_FUNCTION_ARGS)
 		in_use += state != FA_SLOT_FREE;
 		queued += state == FA_SLOT_SUBMITTED;
 	}
-	memset(nulls, false, sizeof(nulls));
-	lives = atomic_load(&header->pid) != 0;
 	nulls[PID] = nulls[CONFINED] = !lives;
 	nulls[ENGINE] = nulls[DEVICE] = !lives || header->engine[0] == '\0';
 	values[STATE] = CStringGetTextDatum(state_name(atomic_load(&header->state)));
@@ -365,12 +357,32 @@ faceattr_service_state(PG_FUNCTION_ARGS)
 	values[ABANDONED] = Int64GetDatum((int64) atomic_load(&header->abandoned));
 	values[FAILED] = Int64GetDatum((int64) atomic_load(&header->failed));
 	values[RESTARTS] = Int64GetDatum((int64) atomic_load(&header->restarts));
-	failed_at = atomic_load(&header->last_error_time);
 	nulls[LAST_ERROR] = header->last_error[0] == '\0';
 	values[LAST_ERROR] = text_of(header->last_error, sizeof(header->last_error));
 	nulls[LAST_ERROR_TIME] = failed_at <= 0 || failed_at > (int64) time(NULL) + 60;
 	if (!nulls[LAST_ERROR_TIME])
 		values[LAST_ERROR_TIME] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) failed_at));
+}
+
+/* faceattr_service_state() returns record: the row of the view faceattr_stat_service */
+PG_FUNCTION_INFO_V1(faceattr_service_state);
+Datum
+faceattr_service_state(PG_FUNCTION_ARGS)
+{
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS];
+	const char *why;
+	const fa_ring *ring = service_ring(&why);
+
+	memset(nulls, ring == NULL, sizeof(nulls));
+	if (ring != NULL)
+		service_row(ring, values, nulls);
+	else
+	{
+		values[STATE] = CStringGetTextDatum("none");
+		values[LAST_ERROR] = CStringGetTextDatum(why);
+		nulls[STATE] = nulls[LAST_ERROR] = false;
+	}
 	PG_RETURN_DATUM(row_result(fcinfo, values, nulls));
 }
 

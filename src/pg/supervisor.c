@@ -10,8 +10,9 @@
  *
  * States, as the ring's header shows them. Only this worker changes them, but for one change.
  *
- *	STOPPED -> STARTING   somebody has asked for it: postgresql.conf, or a session, which sets
- *`wish` and this worker's latch STARTING -> READY     the service itself, when its device is open
+ *	STOPPED -> STARTING   postgresql.conf has asked for it, or a session, which sets `wish` and
+ *	                      this worker's latch
+ *	STARTING -> READY     the service itself, when its device is open
  *	-> STOPPED            it has ended by itself, being idle, or was told to by SIGTERM
  *	-> USELESS            it has ended with status 2: this machine lacks what it needs. It is tried
  *	                      again after ten minutes, when settings change, or when a session asks for
@@ -123,10 +124,9 @@ static struct
 {
 	int device, gpu_device, threads; /* settings by which it was started */
 	int64 pause;
-	int64 credit, credit_since; /* lines that the log may have */
-	int unsaid;                 /* deaths that it has not been told of */
-	char
-		useless[sizeof(((fa_ring_header *) 0)->last_error)]; /* the latest reason that was logged */
+	int64 credit, credit_since;   /* lines that the log may have */
+	int unsaid;                   /* deaths that it has not been told of */
+	char useless[SERVICE_REASON]; /* the latest reason that was logged */
 } past = {.credit = LOG_BURST};
 
 /* --- Start of the server --------------------------------------------------------- */
@@ -201,6 +201,12 @@ service_has_gpus(void)
 	return ring.header != NULL && shared != NULL && pg_atomic_read_u32(&shared->has_gpus) != 0;
 }
 
+bool
+service_has_supervisor(void)
+{
+	return pg_atomic_read_u64(&shared->latch) != 0;
+}
+
 int
 service_pause(void)
 {
@@ -231,7 +237,6 @@ service_start(ServiceWish wish)
 	for (;;)
 	{
 		int64 now = fa_ring_now();
-		bool worker = pg_atomic_read_u64(&shared->latch) != 0;
 
 		switch (atomic_load(&header->state))
 		{
@@ -250,7 +255,7 @@ service_start(ServiceWish wish)
 			default:
 				break;
 		}
-		if (now - since > (worker ? START_LIMIT + SESSION_PATIENCE : SESSION_PATIENCE))
+		if (now - since > SESSION_PATIENCE + (service_has_supervisor() ? START_LIMIT : 0))
 			return false;
 		ask_for(wish);
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FA_RING_PATIENCE,
@@ -519,7 +524,7 @@ log_death(const char *how, const char *why, int requests)
 static void
 became_useless(void)
 {
-	char reason[sizeof(past.useless)];
+	char reason[SERVICE_REASON];
 
 	fa_ring_text(reason, sizeof(reason), ring.header->last_error, sizeof(reason));
 	pg_atomic_write_u32(&shared->useless_for, child.wish);
@@ -537,7 +542,7 @@ static void
 crashed(const char *how, bool has_told_why)
 {
 	bool worked = atomic_load(&ring.header->batches) != child.batches;
-	char reason[sizeof(past.useless)];
+	char reason[SERVICE_REASON];
 	int requests;
 
 	past.pause = worked || past.pause == 0 ? SHORTEST_PAUSE : Min(2 * past.pause, LONGEST_PAUSE);
@@ -567,21 +572,19 @@ stopped(void)
 static void
 buried(int status)
 {
+	int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
 	if (child.killed_for != NULL)
 		crashed(child.killed_for, false);
-	else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)
+	else if (signal == SIGTERM || code == 0)
 		stopped();
-	else if (WIFSIGNALED(status))
-		crashed(psprintf("was terminated by signal %d: %s", WTERMSIG(status),
-						 pg_strsignal(WTERMSIG(status))),
-				false);
-	else if (WEXITSTATUS(status) == 0)
-		stopped();
-	else if (WEXITSTATUS(status) == EXIT_USELESS)
+	else if (code == EXIT_USELESS)
 		became_useless();
+	else if (signal != 0)
+		crashed(psprintf("was terminated by signal %d: %s", signal, pg_strsignal(signal)), false);
 	else
-		crashed(psprintf("exited with exit code %d", WEXITSTATUS(status)),
-				WEXITSTATUS(status) == EXIT_DEVICE_LOST);
+		crashed(psprintf("exited with exit code %d", code), code == EXIT_DEVICE_LOST);
 	child.pid = 0;
 }
 
@@ -639,12 +642,9 @@ watch(void)
 	if (beat != child.beat || !fa_ring_busy(&ring))
 		child.moved = now;
 	child.beat = beat;
-	if (state == FA_SERVICE_STARTING)
-	{
-		if (now - child.started > START_LIMIT)
-			kill_service("had not started within a minute, and was killed");
-	}
-	else if (state != FA_SERVICE_READY || is_damaged())
+	if (state == FA_SERVICE_STARTING && now - child.started > START_LIMIT)
+		kill_service("had not started within a minute, and was killed");
+	else if (state != FA_SERVICE_STARTING && (state != FA_SERVICE_READY || is_damaged()))
 		kill_service("had damaged its memory, and was killed");
 	else if (now - child.moved > BEAT_LIMIT)
 		kill_service("had stood still for ten seconds, and was killed");

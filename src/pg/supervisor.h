@@ -18,6 +18,8 @@ typedef enum ServiceWish
 	WISH_ANY
 } ServiceWish;
 
+#define SERVICE_REASON sizeof(((fa_ring_header *) 0)->last_error)
+
 /*
  * The ring, which the postmaster has made and every process below it has inherited; NULL where
  * there is none, and *why tells.
@@ -36,6 +38,8 @@ extern void supervisor_attach(void *memory, bool found);
 extern bool service_start(ServiceWish wish);
 /* Whether GPUs are left to the service: configuration and installation say so. */
 extern bool service_has_gpus(void);
+/* Whether there is a worker that starts it. */
+extern bool service_has_supervisor(void);
 /* Seconds until the service is started again; 0: at once, or nobody knows. */
 extern int service_pause(void);
 

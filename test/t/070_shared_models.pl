@@ -214,7 +214,7 @@ $node->stop;
 
 SKIP:
 {
-	skip 'prlimit is missing', 3 if system('prlimit --version >/dev/null 2>&1') != 0;
+	skip 'prlimit is missing', 5 if system('prlimit --version >/dev/null 2>&1') != 0;
 	my $small = PostgreSQL::Test::Cluster->new('small');
 	$small->init(extra => ['--wal-segsize=1']);
 	$small->append_conf('postgresql.conf', $preload);
@@ -228,6 +228,9 @@ SKIP:
 	is($out, "$answer\n$answer\ndefault|private", 'without shared memory a session has a copy of its own');
 	is(() = $error =~ /WARNING:  this session runs model "default" from a copy of its own/g, 1, 'and one warning');
 	like($error, qr/shared memory.*\n?.*HINT:  Give the server more shared memory/s, 'that says why');
+	is($small->safe_psql('postgres', 'SELECT state, last_error FROM faceattr_stat_service'),
+		"none|the service's memory cannot be had: ftruncate: File too large.", 'faceattr-service has no memory, either');
+	like(slurp_file($small->logfile), qr/WARNING:  faceattr-service cannot be had/, 'which the log says');
 	$small->stop;
 }
 

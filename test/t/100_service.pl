@@ -50,6 +50,7 @@ my %ask = (
 	classify => q{SELECT face_classify(image)::text FROM photos WHERE name = 'close-up.jpg'},
 	batch => q{SELECT string_agg(f::text, ' ') FROM face_classify((SELECT array_agg(image ORDER BY name) || NULL::bytea FROM photos, generate_series(1, 12))) f},
 	probabilities => q{SELECT string_agg(label || probability, ' ') FROM photos, face_probabilities(image, 'age') WHERE name = 'close-up.jpg'},
+	scan => q{SELECT string_agg(key || face::text, ' ') FROM face_scan('SELECT name, image FROM photos ORDER BY name')},
 	annotate => q{SELECT md5(face_annotate(image, 'default', 'png')) FROM photos WHERE name = 'portrait.jpg'},
 	'small faces' => q{SET faceattr.detect_size = 1600; SET faceattr.min_face = 8;
 		SELECT string_agg(name || f::text, ' ' ORDER BY name, f::text) FROM photos, face_attributes(image) f});
@@ -117,12 +118,22 @@ sub configure
 	$node->reload;
 	ok($node->poll_query_until('postgres', "LOAD 'faceattr'; SELECT current_setting('$name') = '$value'", "LOAD\nt"), "$name = $value");
 }
-my $histogram = q{(SELECT string_agg((b > 0)::int::text, '') FROM unnest(batch_sizes) b)};
-configure('faceattr.batch_size', 4);
+configure('faceattr.batch_delay', '20ms');
+# Batches of more than one image that come of eight sessions with one crop each at a time.
+sub batches_of_many
+{
+	my $many = 'batches - batch_sizes[1]';
+	my $before = service($node, $many);
+	my @sessions = map { background($node, "$there SELECT count(face_classify(image, 'default')) FROM photos, generate_series(1, 30) WHERE name = 'close-up.jpg'") } 1 .. 8;
+	is(join('', map { (finish_background($_))[0] } @sessions), "30\n" x 8, 'eight sessions');
+	return service($node, $many) - $before;
+}
+cmp_ok(batches_of_many(), '>', 10, 'what several sessions ask for at once goes together');
+configure('faceattr.batch_size', 1);
+usleep(300_000); # the service heeds it at once, and sessions may be told before the supervisor is
+is(batches_of_many(), 0, 'unless batches are of one image');
+configure('faceattr.batch_size', 64);
 configure('faceattr.batch_delay', '250us');
-usleep(300_000);
-my $before = service($node, 'batch_sizes[4] + batch_sizes[5] + batch_sizes[6]');
-query($there . $ask{batch});
 is(service($node, 'pid'), $pid, 'a reload does not end it');
 configure('faceattr.threads', 2);
 ok(service_becomes($node, "state = 'stopped' OR pid <> $pid"), 'but another number of threads does');
@@ -166,6 +177,10 @@ my $error = ($plain->psql('postgres', "${there}SELECT face_detect('x')"))[2];
 like($error, qr/ERROR:  faceattr-service is not running\n.*DETAIL:  The library is not in shared_preload_libraries\.\n.*HINT:  Put faceattr/s, 'not preloaded: none');
 is($plain->safe_psql('postgres', 'SELECT state, last_error FROM faceattr_stat_service; SELECT count(*) FROM faceattr_stat_service_models'),
 	"none|The library is not in shared_preload_libraries.\n0", 'which the view says, too');
+$plain->append_conf('postgresql.conf', "shared_preload_libraries = 'faceattr'\nmax_worker_processes = 0");
+$plain->restart;
+$error = ($plain->psql('postgres', "${there}SELECT face_detect('x')"))[2];
+like($error, qr/ERROR:  faceattr-service is not running\n.*DETAIL:  .*worker.*does not run.*\n.*HINT:  Raise max_worker_processes/, 'nor without a worker to start it');
 $plain->stop;
 
 # --- From the start, and on a standby

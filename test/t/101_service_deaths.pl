@@ -13,6 +13,7 @@ use Time::HiRes qw(time usleep);
 
 my $magic = "magic photo";
 $ENV{FACEATTR_TEST_CRASH} = unpack 'H*', $magic;
+$ENV{SECRET} = $ENV{PGSECRET} = 'secret';
 my $node = PostgreSQL::Test::Cluster->new('deaths');
 $node->init;
 $node->append_conf('postgresql.conf', qq{
@@ -219,10 +220,19 @@ like($error, qr/ERROR:  55000: faceattr-service is not running\nDETAIL:  faceatt
 is((session("SET faceattr.run_in = 'auto';\n$ask"))[0], $answer, 'auto goes on without');
 is(service($node, 'state'), 'waiting', 'which the view says, too');
 
-# One that says what it lacks.
-install(script(qq{exit 2}));
+# One that says what it lacks, after a look at what it has been given.
+my $given = "$ENV{HOME}/given";
+install(script(qq{(echo "arguments \$*"; pwd; ls -l /proc/\$\$/fd; grep Sig /proc/\$\$/status; cat /proc/\$\$/oom_score_adj; env) >$given; exit 2}));
 $node->reload;
 ok(service_becomes($node, "state = 'useless'"), 'one that cannot run here is not tried again');
+$given = slurp_file($given);
+like($given, qr{^arguments --ring 3 --slots 4 --weights /\S+/faceattr --device cpu --gpu-device 0 --threads 1\n/\n}, 'it gets these arguments');
+like($given, qr{ 0 -> /dev/null\n.* 1 -> /dev/null\n.* 2 -> \S+\n.* 3 -> /memfd:faceattr-service}s, 'the ring, and a way to the log');
+unlike($given, qr{pgdata|socket:}, "none of the server's files and sockets");
+like($given, qr{SigBlk:\s+0+\nSigIgn:\s+0+\n}, 'signals as ever');
+like($given, qr{^500\n}m, "what is short of memory takes it first");
+unlike($given, qr{secret|PGDATA}i, 'and no secrets of the environment');
+like($given, qr{^FACEATTR_TEST_CRASH=}m, 'but what is its own');
 $start = time;
 (undef, $error) = session("$ask");
 like($error, qr/ERROR:  55000: faceattr-service is not running\n(DETAIL.*\n)?HINT:  It is tried again in (5\d\d|600) s/, 'sessions learn that at once');
@@ -238,5 +248,12 @@ install($kept);
 $node->reload;
 ok(service_becomes($node, "state = 'ready'"), 'and one that works again');
 is(query($ask), $answer, 'answers');
+
+# It does not hold up a shutdown.
+my $last = pid();
+kill 'STOP', $last;
+$start = time;
 $node->stop;
+cmp_ok(time - $start, '<', 5, 'a service that is stopped by a signal does not hold up the shutdown');
+ok(process_ends($last), 'and ends with it');
 done_testing();
