@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define KEPT (64 << 20) /* bytes of pictures, for the next ones */
+
 static size_t
 rounded(size_t size)
 {
@@ -27,6 +29,13 @@ reserve(fa_engine *engine, size_t size, fa_gpu_block *block, fa_error *error)
 		return FA_OK;
 	fa_gpu_give(&engine->memory, block);
 	return fa_gpu_take(&engine->memory, size, "for photos", block, error);
+}
+
+void
+fa_gpu_tidy_photos(fa_engine *engine)
+{
+	if (engine->photos.size > KEPT)
+		fa_gpu_give(&engine->memory, &engine->photos);
 }
 
 /* Onto the device, at a place among the photos. */
@@ -110,8 +119,8 @@ fa_gpu_warp_part(fa_engine *engine, const fa_gpu_program *p, const fa_warped *cr
 
 /* What detection works with, in one block: the first two begin as zeros. */
 #define DROPPED 256
-#define KEPT (DROPPED + (FA_DETECT_CANDIDATES + 255) / 256 * 256)
-#define SORTED (KEPT + FA_DETECT_CANDIDATES * sizeof(fa_detection))
+#define BEST (DROPPED + (FA_DETECT_CANDIDATES + 255) / 256 * 256)
+#define SORTED (BEST + FA_DETECT_CANDIDATES * sizeof(fa_detection))
 #define CANDIDATES (SORTED + FA_DETECT_CANDIDATES * sizeof(fa_detection))
 #define WORK_SIZE (CANDIDATES + FA_GPU_CANDIDATES * sizeof(fa_gpu_candidate))
 
@@ -127,7 +136,7 @@ static detector_work
 work_in(char *block)
 {
 	return (detector_work){(fa_gpu_found *) block, (uint8_t *) block + DROPPED,
-						   (fa_detection *) (block + KEPT), (fa_detection *) (block + SORTED),
+						   (fa_detection *) (block + BEST), (fa_detection *) (block + SORTED),
 						   (fa_gpu_candidate *) (block + CANDIDATES)};
 }
 
@@ -190,7 +199,7 @@ detect(fa_model *model, const fa_image *image, const fa_detect_request *request,
 	FA_TRY(reserve(engine, bytes_of(image), &engine->photos, error));
 	FA_TRY(reserve(engine, WORK_SIZE, &engine->found, error));
 	at = work_in(engine->found.address);
-	FA_TRY(fa_gpu_status(cudaMemsetAsync(at.found, 0, KEPT, engine->stream), "to detect", error));
+	FA_TRY(fa_gpu_status(cudaMemsetAsync(at.found, 0, BEST, engine->stream), "to detect", error));
 	FA_TRY(send(engine, image, 0, &photo, error));
 	for (int i = 0; i < request->pass_count; i++)
 		FA_TRY(start_pass(model, &photo, request, i, &at, interrupt, error));
@@ -229,5 +238,6 @@ fa_cuda_detect(fa_model *model, const fa_image *photo, const fa_detect_request *
 		*detections = NULL;
 		*count = -1;
 	}
+	fa_gpu_tidy_photos(model->engine);
 	return status;
 }

@@ -16,4 +16,7 @@ extern fa_status fa_gpu_reserve_photos(fa_engine *engine, const fa_warped *crops
 extern fa_status fa_gpu_warp_part(fa_engine *engine, const fa_gpu_program *p,
 								  const fa_warped *crops, int count, fa_error *error);
 
+/* Gives back what only a very large picture has needed; when nothing is at work. */
+extern void fa_gpu_tidy_photos(fa_engine *engine);
+
 #endif

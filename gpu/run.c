@@ -185,6 +185,7 @@ run_feed(fa_model *model, const feed *from, float *const *outputs, const fa_inte
 	/* after a failure too: what has been started must not outlive this call */
 	copied = cudaStreamSynchronize(model->engine->copies);
 	ended = cudaStreamSynchronize(model->engine->stream);
+	fa_gpu_tidy_photos(model->engine);
 	/* which know better than cuDNN why something could not be started */
 	FA_TRY(fa_gpu_status(copied, "to take pixels", error));
 	FA_TRY(fa_gpu_status(ended, "to run a network", error));

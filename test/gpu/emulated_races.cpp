@@ -77,6 +77,7 @@ struct shadow
 #define RECENT 4096
 
 static std::map<uintptr_t, std::unique_ptr<shadow>> shadows;
+static uintptr_t elsewhere[RECENT];   /* 64 bytes that are in no block */
 static shadow *recent[RECENT];        /* found at some address, by its middle bits */
 static std::vector<shadow *> touched; /* by the work that runs */
 
@@ -96,6 +97,7 @@ races_add(void *address, size_t bytes, bool pinned)
 	shadow *s = new shadow{(uintptr_t) address, bytes, new uint8_t[bytes], 0, 0, {}};
 
 	memset(s->bytes, pinned ? EVER_WRITTEN : 0, bytes);
+	memset(elsewhere, 0, sizeof(elsewhere));
 	shadows[s->start].reset(s);
 }
 
@@ -158,12 +160,16 @@ races_touch(const void *address, size_t bytes, bool writes)
 		return;
 	shadow **place = &recent[at / 64 % RECENT], *s = *place;
 
+	if (elsewhere[at / 64 % RECENT] == at / 64)
+		return;
 	if (s == nullptr || at - s->start >= s->size)
 		s = *place = search(at);
 	if (s == nullptr)
 	{
 		if (__asan_region_is_poisoned((void *) address, bytes) != nullptr)
 			emulated_complain("a kernel is where no memory is");
+		if (search((at | 63) + 1) == nullptr && search(at & ~63ul) == nullptr)
+			elsewhere[at / 64 % RECENT] = at / 64;
 		return;
 	}
 	at -= s->start;

@@ -391,6 +391,30 @@ test_run_warped(void **state)
 	close_engine(engine);
 }
 
+/* What only a very large picture needs is given back. */
+static void
+test_large_picture(void **state)
+{
+	fa_engine *engine = open_engine(NULL);
+	fa_model *model = load_small(engine, FA_PRECISION_FP32);
+	fa_image picture = {5000, 4600, 3 * 5000, calloc(4600, 3 * 5000)};
+	fa_warped crop = {&picture, {.a = 1, .c = 4900, .e = 1, .f = 4500}};
+	float values[SMALL_VALUES];
+	fa_error error;
+
+	(void) state;
+	for (int turn = 0; turn < 2; turn++)
+	{
+		assert_int_equal(cuda()->run_warped(model, &crop, 1, SMALL_SIDE, SMALL_SIDE,
+											(float *[]){values}, NULL, &error),
+						 FA_OK);
+		assert_true(engine->memory.used < 1 << 20);
+	}
+	free(picture.pixels);
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
 /* --- Detection --------------------------------------------------------------------------- */
 
 static fa_model *
@@ -714,6 +738,7 @@ main(void)
 		cmocka_unit_test_setup(test_letterbox, setup),
 		cmocka_unit_test_setup(test_warp, setup),
 		cmocka_unit_test_setup(test_run_warped, setup),
+		cmocka_unit_test_setup(test_large_picture, setup),
 		cmocka_unit_test_setup(test_detections, setup),
 		cmocka_unit_test_setup(test_too_many_detections, setup),
 		cmocka_unit_test_setup(test_photos, setup),
