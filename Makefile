@@ -157,7 +157,7 @@ EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on
 
 ifeq ($(HAS_CUDA),yes)
 cuda: faceattr_cuda.so
-gpu-tests: $(addprefix $(BUILD)/test/gpu/,$(if $(SANITIZE),$(EMULATED_TESTS),test_plans emulated/faceattr_cuda.so))
+gpu-tests: $(addprefix $(BUILD)/test/gpu/,$(if $(SANITIZE),$(EMULATED_TESTS),test_plans emulated/faceattr_cuda.so)) $(if $(SANITIZE),,$(BUILD)/bench/gpu)
 else
 cuda gpu-tests:
 	@echo 'Without faceattr_cuda.so: CUDA 12 and cuDNN 9 are not here (CUDA_HOME tells where they are)'

@@ -81,13 +81,17 @@ fa_from_float(float value, float *to)
 __device__ inline void
 fa_from_float(float value, __half *to)
 {
-	*to = __float2half_rn(value);
+	const __half half = __float2half_rn(value); /* or GCC does not see the store (emulation.h) */
+
+	*to = half;
 }
 
 __device__ inline void
 fa_from_float(float value, __nv_bfloat16 *to)
 {
-	*to = __float2bfloat16_rn(value);
+	const __nv_bfloat16 half = __float2bfloat16_rn(value);
+
+	*to = half;
 }
 
 /* Eight values as the memory system likes them: 16 bytes at a time. */

@@ -431,10 +431,18 @@ fa_calibrate(fa_folded *f, const fa_model_facts *facts, fa_engine *engine,
 			 fa_error *error)
 {
 	fit fitted = {.quantile = 0.1};
+	fa_engine *own = NULL;
 	fa_status status = FA_OK;
 
+	if (has_heads(f) && engine == NULL)
+	{
+		FA_TRY(fa_cpu_engine.open(NULL, &own, error));
+		engine = own;
+	}
 	if (has_heads(f))
-		FA_TRY(fit_and_measure(f, engine, validation, &fitted, metrics, error));
+		status = fit_and_measure(f, engine, validation, &fitted, metrics, error);
+	fa_cpu_engine.close(own);
+	FA_TRY(status);
 	status = set_metadata(f, facts, &fitted, error);
 	if (status == FA_OK)
 	{

@@ -318,7 +318,8 @@ finish(fa_training *t, const fa_scores *scores, fa_error *error)
 {
 	const fa_finish end = {.options = &t->o,
 						   .record = t->record,
-						   .engine = t->engine,
+						   /* where the calibration runs, always on the CPU */
+						   .engine = t->interface == &fa_cpu_engine ? t->engine : NULL,
 						   .validation = &t->validating,
 						   .scores = scores,
 						   .rows = t->faces.count};
