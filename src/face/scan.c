@@ -310,8 +310,10 @@ fa_scan_run(fa_scan *scan, fa_pipeline *pipeline, int *done, const fa_interrupt 
 	for (int i = 0; i < count && scan->elsewhere; i++)
 		FA_TRY(run_elsewhere(scan, pipeline, photo_at(scan, scan->first + (uint64_t) i), interrupt,
 							 error));
+	pthread_mutex_lock(&scan->lock);
 	for (int i = 0; i < count; i++)
 		photo_at(scan, scan->first + (uint64_t) i)->state = DONE;
+	pthread_mutex_unlock(&scan->lock);
 	*done = count;
 	return FA_OK;
 }
@@ -333,9 +335,10 @@ fa_scan_take(fa_scan *scan, fa_faces *faces, fa_error *error)
 	}
 	else
 		*error = f->error;
-	free_photo(scan, photo);
+	/* out of the queue first: a freed place looks like one that waits to be decoded */
 	pthread_mutex_lock(&scan->lock);
 	scan->first++;
 	pthread_mutex_unlock(&scan->lock);
+	free_photo(scan, photo);
 	return status;
 }

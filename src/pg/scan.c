@@ -159,7 +159,8 @@ fill(FaceScan *s, MemoryContext context)
 	portal = SPI_cursor_find(s->portal);
 	if (portal == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_STATE),
-						errmsg("the cursor of face_scan has been closed")));
+						errmsg("the cursor of face_scan has been closed"),
+						errhint("A cursor WITH HOLD must have face_scan in its FROM clause.")));
 	while (s->portal != NULL && fa_scan_wants(s->scan))
 	{
 		MemoryContext caller = MemoryContextSwitchTo(rows);

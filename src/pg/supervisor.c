@@ -114,6 +114,7 @@ static struct
 	pid_t pid; /* 0: none */
 	ServiceWish wish;
 	int64 started, moved; /* when its beat was last seen to have changed */
+	int64 stopping;       /* since when it is about to end; 0: it is not */
 	uint64 beat, batches;
 	Shown shown;            /* all zero: it was not ready yet */
 	bool replaced;          /* it has been told to end so that another is started */
@@ -188,8 +189,7 @@ supervisor_attach(void *memory, bool found)
 	if (ring.header == NULL)
 		return;
 	/* No session lives that could own a slot, and whatever process has got its number since. */
-	for (int i = 0; i < ring.slots + FA_RING_WORKERS; i++)
-		atomic_store(&ring.slot[i].word, 0);
+	fa_ring_clear(&ring);
 	atomic_store(&ring.header->state, FA_SERVICE_STOPPED);
 }
 
@@ -642,7 +642,13 @@ watch(void)
 	if (beat != child.beat || !fa_ring_busy(&ring))
 		child.moved = now;
 	child.beat = beat;
-	if (state == FA_SERVICE_STARTING && now - child.started > START_LIMIT)
+	child.stopping = state != FA_SERVICE_STOPPED ? 0 : child.stopping == 0 ? now : child.stopping;
+	if (state == FA_SERVICE_STOPPED)
+	{
+		if (now - child.stopping > BEAT_LIMIT)
+			kill_service("did not end, and was killed");
+	}
+	else if (state == FA_SERVICE_STARTING && now - child.started > START_LIMIT)
 		kill_service("had not started within a minute, and was killed");
 	else if (state != FA_SERVICE_STARTING && (state != FA_SERVICE_READY || is_damaged()))
 		kill_service("had damaged its memory, and was killed");
@@ -676,6 +682,7 @@ reload(void)
 			past.threads != faceattr_threads)
 		{
 			child.replaced = true;
+			atomic_store(&ring.header->state, FA_SERVICE_STOPPED); /* it takes no more */
 			kill(child.pid, SIGTERM);
 		}
 		return;

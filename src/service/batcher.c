@@ -135,9 +135,10 @@ has_room(const fa_batcher *b, const batch *open, const fa_request *r)
 {
 	size_t image = (size_t) r->height * r->width * 3;
 
-	return open->requests < MAX_REQUESTS &&
-		   open->count + (int) r->count <= (int) atomic_load(&b->ring->header->batch_size) &&
-		   (open->count + (size_t) r->count) * image <= MAX_BYTES;
+	return open->requests == 0 ||
+		   (open->requests < MAX_REQUESTS &&
+			open->count + (int) r->count <= (int) atomic_load(&b->ring->header->batch_size) &&
+			(open->count + (size_t) r->count) * image <= MAX_BYTES);
 }
 
 /* The open batch that takes it, perhaps a new one at the end of the list; NULL: no memory. */
@@ -265,7 +266,8 @@ load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
 	precision = r->precision == FA_PRECISION_AUTO
 					? (fa_precision) atomic_load(&b->ring->header->fastest)
 					: (fa_precision) r->precision;
-	if ((atomic_load(&b->ring->header->precisions) & UINT32_C(1) << precision) == 0)
+	if (precision == FA_PRECISION_AUTO || precision > FA_PRECISION_TF32 ||
+		(atomic_load(&b->ring->header->precisions) & UINT32_C(1) << precision) == 0)
 		return fa_fail(error, FA_UNSUPPORTED,
 					   "the device of faceattr-service does not compute in that precision");
 	FA_TRY(fa_models_get(b->models, r->model, precision, r->length == 0 ? NULL : &file, &model,
@@ -542,13 +544,12 @@ sleep_until_added(fa_batcher *b, int64_t microseconds)
 }
 
 void
-fa_batcher_warm_up(fa_batcher *b)
+fa_batcher_warm_up(fa_batcher *b, fa_precision fastest)
 {
 	fa_model *detector;
 	fa_error error;
 
-	if (fa_models_detector(b->models, (fa_precision) atomic_load(&b->ring->header->fastest),
-						   &detector, &error) == FA_OK)
+	if (fa_models_detector(b->models, fastest, &detector, &error) == FA_OK)
 		warm_up(b, detector, 1, USUAL_SIDE, USUAL_SIDE);
 }
 

@@ -79,6 +79,11 @@ fa_exchange_begin(fa_exchange *x, fa_request_kind kind, size_t length,
 		return not_running(x->ring, error);
 	FA_TRY(fa_ring_map_areas(x->ring, error));
 	FA_TRY(claim(x, interrupt, error));
+	if (!is_ready(x->ring)) /* any more: it ends when nobody has a slot */
+	{
+		fa_ring_release(x->ring, x->slot);
+		return not_running(x->ring, error);
+	}
 	x->request.kind = kind;
 	x->request.length = length;
 	x->data = fa_ring_request_area(x->ring, x->slot);

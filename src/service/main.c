@@ -165,7 +165,8 @@ name_processor(char *text, size_t size)
 		fclose(file);
 }
 
-static void
+/* Returns the precision that AUTO is. */
+static fa_precision
 show_device(service *s)
 {
 	fa_ring_header *header = s->ring.header;
@@ -186,6 +187,7 @@ show_device(service *s)
 		s->interface->describe(s->engine, header->device, sizeof(header->device));
 	else
 		name_processor(header->device, sizeof(header->device));
+	return resolved;
 }
 
 /* --- Intake
@@ -213,6 +215,29 @@ take(service *s, int slot)
 	}
 }
 
+/* No session has a slot. */
+static bool
+is_deserted(const fa_ring *ring)
+{
+	for (int i = 0; i < ring->slots + FA_RING_WORKERS; i++)
+		if (fa_word_state(atomic_load(&ring->slot[i].word)) != FA_SLOT_FREE)
+			return false;
+	return true;
+}
+
+/*
+ * Ends, unless a session has come: who claims a slot looks at the state once more (exchange.c), so
+ * that one of both sees the other.
+ */
+static void
+end_if_deserted(fa_ring *ring)
+{
+	atomic_store(&ring->header->state, FA_SERVICE_STOPPED);
+	if (is_deserted(ring))
+		_exit(0);
+	atomic_store(&ring->header->state, FA_SERVICE_READY);
+}
+
 static void *
 take_requests(void *argument)
 {
@@ -234,7 +259,10 @@ take_requests(void *argument)
 		if (fa_ring_busy(&s->ring))
 			busy = fa_ring_now();
 		else if (idle > 0 && fa_ring_now() - busy > idle)
-			_exit(0);
+		{
+			end_if_deserted(&s->ring);
+			busy = fa_ring_now();
+		}
 		fa_ring_wait_doorbell(&s->ring, seen, IDLE_CHECK);
 	}
 	return NULL;
@@ -260,6 +288,7 @@ main(int argc, char **argv)
 		NULL,
 		NULL};
 	static service s = {.o = {.ring = -1, .slots = 64, .threads = 1, .device = "auto"}};
+	fa_precision fastest;
 	pthread_t intake;
 	fa_error error;
 
@@ -272,13 +301,13 @@ main(int argc, char **argv)
 	}
 	prctl(PR_SET_DUMPABLE, 0); /* photos do not belong into core files */
 	open_device(&s);
-	show_device(&s);
+	fastest = show_device(&s);
 	if (fa_batcher_open(s.interface, s.engine, s.o.weights, &s.ring, &s.batcher, &error) != FA_OK)
 		useless(&s, &error);
 	atomic_store(&s.ring.header->confined,
 				 fa_sandbox_enter(&s.o.weights, 1, s.o.plan_cache, s.interface != &fa_cpu_engine));
 	fa_service_use(&s.ring);
-	fa_batcher_warm_up(s.batcher);
+	fa_batcher_warm_up(s.batcher, fastest);
 	atomic_store(&s.ring.header->started, fa_ring_now());
 	atomic_store(&s.ring.header->state, FA_SERVICE_READY);
 	if (fa_photos_start(&s.ring, photo_threads(), &s.photos, &error) != FA_OK)

@@ -297,6 +297,7 @@ typedef struct worker
 {
 	fa_photos *photos;
 	int slot; /* that it works on */
+	int own;  /* by which it asks the batcher */
 	kept_pipeline kept[PIPELINES];
 } worker;
 
@@ -307,7 +308,9 @@ is_abandoned(void *argument)
 	const worker *w = argument;
 	const fa_ring *ring = w->photos->ring;
 
-	atomic_fetch_add(&ring->header->beat, 1);
+	/* while it waits for the batcher it is the batcher whose heart must beat */
+	if (fa_word_state(atomic_load(&ring->slot[w->own].word)) == FA_SLOT_FREE)
+		atomic_fetch_add(&ring->header->beat, 1);
 	return fa_word_state(atomic_load(&ring->slot[w->slot].word)) != FA_SLOT_RUNNING;
 }
 
@@ -358,7 +361,8 @@ work(void *argument)
 	}
 	w->photos = photos;
 	pthread_mutex_lock(&photos->lock);
-	fa_exchange_own_slot(photos->ring->slots + photos->threads_started++);
+	w->own = photos->ring->slots + photos->threads_started++;
+	fa_exchange_own_slot(w->own);
 	for (;;)
 	{
 		while (photos->count == 0)

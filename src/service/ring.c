@@ -187,18 +187,33 @@ fa_ring_reply_area(const fa_ring *ring, int slot)
 	return (char *) fa_ring_request_area(ring, slot) + FA_REQUEST_AREA;
 }
 
-/* Gives back what a large request or reply has touched. */
+/* Gives back the memory of a part of the areas, mapped here or not. */
+static void
+punch(const fa_ring *ring, size_t offset, size_t length)
+{
+	fallocate(ring->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  (off_t) (head_size(ring) + offset), (off_t) length);
+}
+
+/* What a large request or reply has touched, before the slot is free. */
 static void
 trim(const fa_ring *ring, int slot)
 {
 	const fa_slot *s = &ring->slot[slot];
-	char *request = fa_ring_request_area(ring, slot);
+	size_t request = (size_t) slot * (FA_REQUEST_AREA + FA_REPLY_AREA);
 
 	if (s->request.length > FA_AREA_KEPT)
-		madvise(request + FA_AREA_KEPT, FA_REQUEST_AREA - FA_AREA_KEPT, MADV_REMOVE);
+		punch(ring, request + FA_AREA_KEPT, FA_REQUEST_AREA - FA_AREA_KEPT);
 	if (s->reply.length > FA_AREA_KEPT)
-		madvise(request + FA_REQUEST_AREA + FA_AREA_KEPT, FA_REPLY_AREA - FA_AREA_KEPT,
-				MADV_REMOVE);
+		punch(ring, request + FA_REQUEST_AREA + FA_AREA_KEPT, FA_REPLY_AREA - FA_AREA_KEPT);
+}
+
+void
+fa_ring_clear(fa_ring *ring)
+{
+	for (int i = 0; i < all_slots(ring); i++)
+		atomic_store(&ring->slot[i].word, 0);
+	punch(ring, 0, areas_size(ring));
 }
 
 /* --- Transitions --------------------------------------------------------------------- */
@@ -296,8 +311,11 @@ fa_ring_abandon(fa_ring *ring, int slot)
 		}
 		if (fa_word_state(word) == FA_SLOT_FREE || fa_word_state(word) == FA_SLOT_ABANDONED)
 			return;
-		if (set_free(ring, s, word))
-			return;
+		/* first out of the service's reach */
+		if (fa_word_state(word) == FA_SLOT_SUBMITTED && !change(s, word, FA_SLOT_CLAIMED))
+			continue;
+		fa_ring_release(ring, slot);
+		return;
 	}
 }
 
@@ -364,7 +382,10 @@ fa_ring_settle(fa_ring *ring, fa_status status, const char *message, const char 
 		/* The service's own workers died with it; so did what it had in an abandoned slot. */
 		if (fa_word_state(word) == FA_SLOT_ABANDONED ||
 			(i >= ring->slots && fa_word_state(word) != FA_SLOT_FREE))
+		{
+			trim(ring, i);
 			set_free(ring, s, word);
+		}
 		else if (fa_word_state(word) == FA_SLOT_RUNNING ||
 				 (fa_word_state(word) == FA_SLOT_SUBMITTED && change(s, word, FA_SLOT_RUNNING)))
 		{
@@ -393,6 +414,13 @@ fa_ring_reclaim(fa_ring *ring)
 		if (fa_word_state(word) == FA_SLOT_FREE || fa_word_state(word) == FA_SLOT_ABANDONED ||
 			(owner > 0 && (kill(owner, 0) == 0 || errno != ESRCH)))
 			continue;
+		if (fa_word_state(word) == FA_SLOT_SUBMITTED)
+		{
+			change(s, word, FA_SLOT_CLAIMED); /* out of the service's reach; freed the next time */
+			continue;
+		}
+		if (fa_word_state(word) != FA_SLOT_RUNNING)
+			trim(ring, i);
 		if (fa_word_state(word) == FA_SLOT_RUNNING ? change(s, word, FA_SLOT_ABANDONED)
 												   : set_free(ring, s, word))
 			reclaimed++;

@@ -240,6 +240,8 @@ extern void fa_ring_wait_doorbell(fa_ring *ring, uint32_t seen, int64_t microsec
  * By the supervisor, when no service lives: whoever waits for it learns why not. Returns how many.
  */
 extern int fa_ring_settle(fa_ring *ring, fa_status status, const char *message, const char *detail);
+/* By the postmaster, when no other process has it: all slots free, no memory taken. */
+extern void fa_ring_clear(fa_ring *ring);
 /* By the supervisor: frees the slots of processes that are no more. Returns how many. */
 extern int fa_ring_reclaim(fa_ring *ring);
 /* Whether something is submitted or running. */
