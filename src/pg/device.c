@@ -16,6 +16,7 @@
 
 #include "../nn/cuda.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "utils/timestamp.h"
 
 #define REST (60 * USECS_PER_SEC)
@@ -27,13 +28,15 @@ int faceattr_gpu_memory;
 static struct
 {
 	const fa_engine_interface *interface; /* NULL: its library has not been loaded */
-	fa_engine *engine;                    /* to be asked what it can; NULL: it is not open */
+	fa_engine_interface pipelines;        /* theirs: all of them run on the one engine */
+	fa_engine *engine;                    /* NULL: it is not open */
 	pid_t process;                        /* that opened it */
 	int number;                           /* of the GPU */
-	fa_error error;                       /* why it cannot be had, or failed at work */
-	TimestampTz rests_until;              /* as far as auto is concerned */
-	bool chosen;                          /* by the latest call */
-	bool warn;                            /* that auto goes on without it */
+	size_t memory_limit;
+	fa_error error;          /* why it cannot be had, or failed at work */
+	TimestampTz rests_until; /* as far as auto is concerned */
+	bool chosen;             /* by the latest call */
+	bool warn;               /* that auto goes on without it */
 } gpu;
 
 /* --- The GPU ------------------------------------------------------------------- */
@@ -43,6 +46,21 @@ rest_after(fa_status status)
 {
 	return status == FA_NO_MEMORY || status == FA_INTERNAL ? GetCurrentTimestamp() + REST
 														   : DT_NOEND;
+}
+
+static fa_status
+use_open_engine(const fa_engine_options *options, fa_engine **engine, fa_error *error)
+{
+	(void) options;
+	(void) error;
+	*engine = gpu.engine;
+	return FA_OK;
+}
+
+static void
+leave_engine_open(fa_engine *engine)
+{
+	(void) engine;
 }
 
 /* Loads the library, if need be, and opens the GPU; or leaves the reason in gpu.error. */
@@ -62,8 +80,15 @@ open_gpu(const fa_engine_options *options)
 	if (status == FA_OK)
 		status = gpu.interface->open(options, &gpu.engine, &call.error);
 	status = core_leave(&call, status);
+	if (status == FA_OK)
+	{
+		gpu.pipelines = *gpu.interface;
+		gpu.pipelines.open = use_open_engine;
+		gpu.pipelines.close = leave_engine_open;
+	}
 	gpu.process = getpid();
 	gpu.number = options->device;
+	gpu.memory_limit = options->memory_limit;
 	gpu.error = call.error;
 	gpu.error.status = status; /* FA_OK, whatever has been tried on the way */
 	gpu.rests_until = status == FA_OK ? 0 : rest_after(status);
@@ -117,11 +142,9 @@ have_gpu(const fa_engine_options *options, bool insist)
 	gpu.warn = false;
 	if (lost)
 		return false;
-	if (gpu.number != options->device)
+	if (gpu.number != options->device || gpu.memory_limit != options->memory_limit)
 	{
-		if (gpu.engine != NULL)
-			gpu.interface->close(gpu.engine);
-		gpu.engine = NULL;
+		gpu.engine = NULL; /* left to the pipelines that are there */
 		gpu.rests_until = 0;
 	}
 	if (!insist && gpu.rests_until != 0 && GetCurrentTimestamp() < gpu.rests_until)
@@ -171,14 +194,15 @@ choose_device(void)
 {
 	Device device = {.options = {.threads = faceattr_threads,
 								 .device = faceattr_gpu_device,
-								 .memory_limit = (size_t) faceattr_gpu_memory * 1024 * 1024}};
+								 .memory_limit = (size_t) faceattr_gpu_memory * 1024 * 1024,
+								 .plan_cache = PGSTAT_STAT_PERMANENT_DIRECTORY}};
 	bool insist = faceattr_device == DEVICE_GPU;
 	fa_error error;
 
 	gpu.chosen = false;
 	if (faceattr_device != DEVICE_CPU && have_gpu(&device.options, insist))
 	{
-		device.interface = gpu.interface;
+		device.interface = &gpu.pipelines;
 		if (gpu.interface->resolve_precision(gpu.engine, faceattr_precision, &device.precision,
 											 &error) == FA_OK)
 		{

@@ -64,9 +64,9 @@ define_settings(void)
 	DefineCustomIntVariable("faceattr.gpu_device", "Which GPU, counted from 0.", NULL,
 							&faceattr_gpu_device, 0, 0, 1023, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("faceattr.gpu_memory",
-							"Most GPU memory for a model's weights and a batch of images.",
-							"Of each model that a session uses. 0: no limit.", &faceattr_gpu_memory,
-							0, 0, MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+							"Most GPU memory that weights and batches of images take.",
+							"For each session. 0: no limit.", &faceattr_gpu_memory, 0, 0,
+							MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomEnumVariable(
 		"faceattr.precision", "Arithmetic of the networks.",
 		"\"auto\" is fp16 on a GPU, bf16 where the processor computes it natively, else fp32.",

@@ -5,13 +5,28 @@
  *		the library, so that every session may have others.
  *
  * Its lines: "device 75", the compute capability (0: there is no device); "cudaMalloc 3 2", the
- * third call of cudaMalloc fails with error 2 (emulated_fault).
+ * third call of cudaMalloc fails with error 2 (emulated_fault). A thread waits for nothing, as
+ * CUDA's do: signals must be blocked where it starts.
  */
 #include "emulation.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
+#include <unistd.h>
+
+__attribute__((constructor)) static void
+start_thread()
+{
+	std::thread(
+		[]
+		{
+			for (;;)
+				pause();
+		})
+		.detach();
+}
 
 __attribute__((constructor)) static void
 read_faults()

@@ -89,6 +89,7 @@ emulated_fault(const char *call, int n, int code)
 	fault_call = call;
 	fault_n = n;
 	fault_code = (cudaError_t) code;
+	lost = false; /* as in a new process */
 }
 
 int

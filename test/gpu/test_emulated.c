@@ -569,6 +569,48 @@ test_failures(void **state)
 	free(pixels);
 }
 
+/* What fails for good says so, by CUDA's name and not by what cuDNN makes of it. */
+static void
+test_lost(void **state)
+{
+	static const struct
+	{
+		const char *call;
+		int code;
+		fa_status status;
+		const char *name;
+	} faults[] = {
+		{"cudnnBackendExecute", cudaErrorIllegalAddress, FA_DEVICE_LOST, "cudaErrorIllegalAddress"},
+		{"cudaStreamSynchronize", cudaErrorLaunchFailure, FA_DEVICE_LOST, "cudaErrorEmulated"},
+		{"cudaMalloc", cudaErrorMemoryAllocation, FA_NO_MEMORY, "cudaErrorMemoryAllocation"},
+		{"cudaMemcpyAsync", cudaErrorUnknown, FA_INTERNAL, "cudaErrorEmulated"}};
+	uint8_t *pixels = random_pixels(2, 9, 9, 3);
+	fa_batch batch = {2, 9, 9, pixels};
+	const float ignored[10] = {0};
+	fa_net net;
+	fa_weights weights;
+	int alive = emulated_alive();
+
+	(void) state;
+	small_net(&net);
+	weights = random_weights(&net, 5);
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+	{
+		fa_error error;
+		bool right;
+
+		emulated_fault(faults[i].call, 1, faults[i].code);
+		assert_int_equal(whole_life(&net, &weights, &batch, ignored, &right, &error),
+						 faults[i].status);
+		assert_non_null(strstr(error.message, faults[i].name));
+		emulated_fault(NULL, 0, 0);
+		assert_int_equal(emulated_alive(), alive);
+	}
+	fa_weights_free(&weights);
+	fa_net_free(&net);
+	free(pixels);
+}
+
 int
 main(void)
 {
@@ -585,6 +627,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_interrupt, open_engine, close_engine),
 		cmocka_unit_test_setup_teardown(test_refusals, open_engine, close_engine),
 		cmocka_unit_test_setup_teardown(test_failures, open_engine, close_engine),
+		cmocka_unit_test_setup_teardown(test_lost, open_engine, close_engine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,6 +111,13 @@ is((session("$cpu$ask$gpu$ask${cpu}${ask}SELECT images, gpu_images FROM faceattr
 is((session("$gpu${ask}SELECT engine, \"precision\" FROM faceattr_stat_models"))[0], "$age\ncuda|fp16", 'fp16 is what auto means there');
 
 
+# CUDA's threads must leave PostgreSQL's signals alone: SIGINT, SIGUSR1, SIGALRM, SIGTERM.
+my $mask = 1 << 1 | 1 << 9 | 1 << 13 | 1 << 14;
+is((session(qq{$gpu$ask SELECT count(*), bool_and(mask & $mask = $mask) FROM pg_ls_dir('/proc/self/task') AS thread,
+	pg_read_file('/proc/self/task/' || thread || '/status') AS status,
+	CAST(('x' || substring(status FROM 'SigBlk:\\s*(\\w+)'))::bit(64) AS bigint) AS mask
+	WHERE thread <> pg_backend_pid()::text}))[0], "$age\n1|t", 'signals are blocked in its threads');
+
 # The same answers as the CPU, within what arithmetic makes of it; pixels, years, probabilities.
 sub answers
 {
