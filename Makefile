@@ -33,7 +33,7 @@ SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-o
 WARNINGS = -Wall -Wextra -Werror
 CORE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
-CORE_LIBS = -ldnnl -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -ldl -lpthread
+CORE_LIBS = -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -ldl -lpthread
 HDF5_CFLAGS = $(shell pkg-config --cflags hdf5-serial 2>/dev/null)
 HDF5_LIBS = $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null),-lhdf5)
 TRAINER_LIBS = -larchive -lpq -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(HDF5_LIBS) $(CORE_LIBS)

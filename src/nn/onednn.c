@@ -535,8 +535,10 @@ fa_reorder_destroy(fa_reorder *reorder)
 fa_status
 fa_onednn_open(dnnl_engine_t *engine, dnnl_stream_t *stream, fa_error *error)
 {
-	dnnl_status_t status = dnnl_engine_create(engine, dnnl_cpu, 0);
+	dnnl_status_t status;
 
+	FA_TRY(fa_dnnl_load(error));
+	status = dnnl_engine_create(engine, dnnl_cpu, 0);
 	if (status != dnnl_success)
 		return failed(error, "open the CPU", status);
 	status = dnnl_stream_create(stream, *engine, dnnl_stream_default_flags);
@@ -552,7 +554,11 @@ fa_onednn_open(dnnl_engine_t *engine, dnnl_stream_t *stream, fa_error *error)
 bool
 fa_onednn_has_bf16(void)
 {
-	dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+	fa_error error;
+	dnnl_cpu_isa_t isa;
 
+	if (fa_dnnl_load(&error) != FA_OK) /* opening an engine will say so */
+		return false;
+	isa = dnnl_get_effective_cpu_isa();
 	return (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
 }

@@ -13,7 +13,7 @@
 
 #include "../fa.h"
 
-#include <dnnl.h>
+#include "libdnnl.h"
 
 typedef enum fa_act_type
 {
