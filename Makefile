@@ -27,13 +27,16 @@ FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
 BENCH_SOURCES = $(wildcard bench/*.c)
 
 BUILD ?= build
+comma = ,
 JOBS ?= $(shell nproc)
 SANITIZE ?=
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 WARNINGS = -Wall -Wextra -Werror
 CORE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O3 -g -fPIC -fopenmp -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) \
 	$(shell pkg-config --cflags freetype2 libpq 2>/dev/null)
-CORE_LIBS = -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -ldl -lpthread
+# oneDNN is loaded when it is needed (src/nn/libdnnl.h). LeakSanitizer, though, stumbles over the threads' storage of
+# libraries that come late.
+CORE_LIBS = $(if $(SANITIZE),-Wl$(comma)--no-as-needed -ldnnl) -lgomp -ljpeg -lpng -lfreetype -ljansson -lm -ldl -lpthread
 HDF5_CFLAGS = $(shell pkg-config --cflags hdf5-serial 2>/dev/null)
 HDF5_LIBS = $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null),-lhdf5)
 TRAINER_LIBS = -larchive -lpq -lprotobuf-c -lavdevice -lavformat -lavcodec -lswscale -lavutil $(HDF5_LIBS) $(CORE_LIBS)
