@@ -384,6 +384,7 @@ time_inference(const char *name, int side, int count, fa_precision precision)
 {
 	fa_batch batch = {count, side, side, noise((size_t) count * side * side * 3)};
 	int repeat = small ? 1 : count == 1 ? 200 : 20;
+	int tries = small ? 1 : TRIES;
 	double times[TRIES];
 	float **outputs;
 	fa_weights weights;
@@ -394,9 +395,9 @@ time_inference(const char *name, int side, int count, fa_precision precision)
 	weights = random_weights(&net);
 	outputs = make_outputs(&net, &batch);
 	must(gpu->load(engine, &net, &weights, precision, &model, &error), &error);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < (small ? 1 : 3); i++)
 		run(gpu, model, &batch, outputs);
-	for (int i = 0; i < TRIES; i++)
+	for (int i = 0; i < tries; i++)
 	{
 		double start = milliseconds();
 
@@ -411,7 +412,7 @@ time_inference(const char *name, int side, int count, fa_precision precision)
 	free((void *) batch.pixels);
 	fa_weights_free(&weights);
 	fa_net_free(&net);
-	return median(times, TRIES);
+	return median(times, tries);
 }
 
 static double
@@ -431,7 +432,7 @@ time_training(const char *name, int side, int count, fa_precision precision)
 						.weight_decay = 0.05f,
 						.clip_norm = 5,
 						.ema_decay = 0.999f};
-	int steps = small ? 1 : 10;
+	int steps = small ? 1 : 10, tries = small ? 1 : TRIES;
 	double times[TRIES];
 	float **outputs, norm;
 	fa_trainer *trainer;
@@ -442,11 +443,11 @@ time_training(const char *name, int side, int count, fa_precision precision)
 	weights = random_weights(&net);
 	outputs = make_outputs(&net, &batch);
 	must(gpu->trainer_open(engine, &net, &weights, &options, &trainer, &error), &error);
-	for (int i = -1; i < TRIES; i++)
+	for (int i = -1; i < tries; i++)
 	{
 		double start = milliseconds();
 
-		for (int k = 0; k < (i < 0 ? 3 : steps); k++)
+		for (int k = 0; k < (i < 0 && !small ? 3 : steps); k++)
 		{
 			update.step++;
 			must(gpu->forward(trainer, &batch, outputs, &error), &error);
@@ -466,7 +467,7 @@ time_training(const char *name, int side, int count, fa_precision precision)
 	free((void *) batch.pixels);
 	fa_weights_free(&weights);
 	fa_net_free(&net);
-	return median(times, TRIES);
+	return median(times, tries);
 }
 
 static void
