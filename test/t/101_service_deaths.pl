@@ -234,7 +234,8 @@ $given = slurp_file($given);
 like($given, qr{^arguments --ring 3 --slots 4 --weights /\S+/faceattr --device cpu --gpu-device 0 --threads 1\n/\n}, 'it gets these arguments');
 like($given, qr{ 0 -> /dev/null\n.* 1 -> /dev/null\n.* 2 -> \S+\n.* 3 -> /memfd:faceattr-service}s, 'the ring, and a way to the log');
 unlike($given, qr{pgdata|socket:}, "none of the server's files and sockets");
-like($given, qr{SigBlk:\s+0+\nSigIgn:\s+0+\n}, 'signals as ever');
+# 32 and 33 are the C library's own: whoever started the server may have ignored them
+like($given, qr{SigBlk:\s+0+\nSigIgn:\s+0*(?:180000000)?\n}, 'signals as ever');
 like($given, qr{^500\n}m, "what is short of memory takes it first");
 unlike($given, qr{secret|PGDATA}i, 'and no secrets of the environment');
 like($given, qr{^FACEATTR_TEST_CRASH=}m, 'but what is its own');
