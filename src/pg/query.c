@@ -1,11 +1,34 @@
 /*
  * query.c
  *		Queries of the caller's within ours; see query.h.
+ *
+ * A stream is an execution, not a cursor: COMMIT would close a cursor of ours, perhaps before it
+ * comes to the one WITH HOLD whose query reads it, while an execution lives in the resources of the
+ * query that it is read by, whoever runs that. (SQL functions that return sets do the same.)
  */
 #include "query.h"
 
+#include "executor/executor.h"
 #include "parser/scansup.h"
+#include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/snapmgr.h"
+
+#if PG_VERSION_NUM < 180000
+#define run_one(query) ExecutorRun(query, ForwardScanDirection, 1, false)
+#else
+#define run_one(query) ExecutorRun(query, ForwardScanDirection, 1)
+#endif
+
+struct QueryStream
+{
+	DestReceiver receiver; /* first: it is what the executor hands us */
+	QueryDesc *query;
+	QueryRow row;
+	void *argument;
+	MemoryContext memory; /* of a row */
+	bool received;
+};
 
 static SPIPlanPtr
 prepare(const char *query)
@@ -39,4 +62,69 @@ query_plan(const char *ours, const char *theirs, const char *columns)
 	while (length > 0 && (scanner_isspace(theirs[length - 1]) || theirs[length - 1] == ';'))
 		length--;
 	return prepare(psprintf("SELECT %s FROM (\n%.*s\n) AS q %s", ours, length, theirs, columns));
+}
+
+/* --- Streams ------------------------------------------------------------------------------ */
+
+static void
+start_rows(DestReceiver *self pg_attribute_unused(), int operation pg_attribute_unused(),
+		   TupleDesc desc pg_attribute_unused())
+{
+}
+
+static bool
+receive_row(TupleTableSlot *row, DestReceiver *self)
+{
+	QueryStream *s = (QueryStream *) self;
+	MemoryContext caller = MemoryContextSwitchTo(s->memory);
+
+	s->received = true;
+	s->row(s->argument, row);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(s->memory);
+	return true;
+}
+
+static void
+end_rows(DestReceiver *self pg_attribute_unused())
+{
+}
+
+QueryStream *
+query_start(SPIPlanPtr plan, MemoryContext context, QueryRow row, void *argument)
+{
+	CachedPlan *cached = SPI_plan_get_cached_plan(plan);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	QueryStream *s = palloc0(sizeof(QueryStream));
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	s->receiver = (DestReceiver){receive_row, start_rows, end_rows, end_rows, DestNone};
+	s->row = row;
+	s->argument = argument;
+	s->memory = AllocSetContextCreate(context, "faceattr row", ALLOCSET_DEFAULT_SIZES);
+	s->query = CreateQueryDesc(copyObject(linitial_node(PlannedStmt, cached->stmt_list)),
+							   pstrdup(source->query_string), GetActiveSnapshot(), InvalidSnapshot,
+							   &s->receiver, NULL, NULL, 0);
+	ReleaseCachedPlan(cached, NULL);
+	ExecutorStart(s->query, 0);
+	MemoryContextSwitchTo(caller);
+	return s;
+}
+
+bool
+query_next(QueryStream *s)
+{
+	s->received = false;
+	PushActiveSnapshot(s->query->snapshot);
+	run_one(s->query);
+	PopActiveSnapshot();
+	return s->received;
+}
+
+void
+query_end(QueryStream *s)
+{
+	ExecutorFinish(s->query);
+	ExecutorEnd(s->query);
+	FreeQueryDesc(s->query);
 }

@@ -2,15 +2,15 @@
  * scan.c
  *		face_scan: the faces in the photos that a query gives, as a stream.
  *
- * The query is read by a cursor, one row at a time and only as far ahead as photos are wanted in
- *flight (src/face/scan.h), which bounds them in number and bytes. Where rows have been found, they
- *are handed out one per call; then the next photos go through the network together.
+ * The query is read one row at a time and only as far ahead as photos are wanted in flight
+ * (src/face/scan.h), which bounds them in number and bytes. Where rows have been found, they are
+ * handed out one per call; then the next photos go through the network together.
  *
- * What lives from call to call: the cursor, a portal that no SPI connection holds; the core's scan
- *with its threads; keys of photos in flight; and the rows that are found. The model is looked up
- *anew for every group of photos, since the statement may use others in between. When the statement
- *ends early, the expression context closes the cursor, or else the transaction's abort does; memory
- * and threads go with the function's memory context, whatever happens.
+ * What lives from call to call: the query's execution (query.h); the core's scan with its threads;
+ * keys of photos in flight; and the rows that are found. The model is looked up anew for every
+ * group of photos, since the statement may use others in between. When the statement ends early,
+ * the expression context ends the execution, or else the transaction's abort does; memory and
+ * threads go with the function's memory context, whatever happens.
  */
 #include "query.h"
 
@@ -20,7 +20,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/portal.h"
 
 #include "../face/scan.h"
 
@@ -36,10 +35,11 @@ typedef struct Found
 typedef struct FaceScan
 {
 	MemoryContextCallback callback;
-	fa_scan *scan; /* NULL: not begun */
-	char *portal;  /* its name; NULL: it has been read to its end */
-	text *model;   /* NULL: the session's */
+	fa_scan *scan;      /* NULL: not begun */
+	QueryStream *query; /* NULL: it has been read to its end */
+	text *model;        /* NULL: the session's */
 	TupleDesc desc;
+	MemoryContext context;          /* the function's */
 	MemoryContext group;            /* of what is found */
 	char *keys[2 * FA_SCAN_PHOTOS]; /* of photos in flight, in a ring; palloc'ed one by one */
 	int first_key, key_count;
@@ -56,7 +56,7 @@ free_scan(void *argument)
 	s->scan = NULL;
 }
 
-/* --- The cursor --------------------------------------------------------------------- */
+/* --- Photos in flight ----------------------------------------------------------------- */
 
 static void
 check_columns(TupleDesc desc)
@@ -76,32 +76,6 @@ check_columns(TupleDesc desc)
 }
 
 static void
-open_cursor(FaceScan *s, const char *query, MemoryContext context)
-{
-	Portal portal;
-
-	SPI_connect();
-	check_columns(query_describe(query));
-	portal = SPI_cursor_open(NULL, query_plan("q.key, q.image", query, "(key, image)"), NULL, NULL,
-							 true);
-	s->portal = MemoryContextStrdup(context, portal->name);
-	SPI_finish();
-}
-
-static void
-close_cursor(Datum argument)
-{
-	FaceScan *s = (FaceScan *) DatumGetPointer(argument);
-	Portal portal = s->portal == NULL ? NULL : GetPortalByName(s->portal);
-
-	s->portal = NULL;
-	if (portal != NULL)
-		PortalDrop(portal, false);
-}
-
-/* --- Photos in flight ----------------------------------------------------------------- */
-
-static void
 push(FaceScan *s, const bytea *image)
 {
 	fa_status status;
@@ -113,63 +87,55 @@ push(FaceScan *s, const bytea *image)
 		raise_core_error(&call.error);
 }
 
-/* The cursor's next row; a NULL image has no faces. SPI is connected. */
+/* A row of the query; a NULL image has no faces. */
 static void
-read_row(FaceScan *s, Portal portal, MemoryContext context)
+push_row(void *argument, TupleTableSlot *row)
 {
-	MemoryContext caller;
-	HeapTuple row;
-	TupleDesc desc;
-	Datum image;
-	char *key;
-	bool null;
+	FaceScan *s = argument;
+	TupleDesc desc = row->tts_tupleDescriptor;
+	bool no_key, no_image;
+	Datum key = slot_getattr(row, 1, &no_key), image = slot_getattr(row, 2, &no_image);
+	Oid output;
+	bool varlena;
 
-	SPI_cursor_fetch(portal, true, 1);
-	if (SPI_processed == 0)
-	{
-		SPI_cursor_close(portal);
-		s->portal = NULL;
+	if (no_image)
 		return;
-	}
-	row = SPI_tuptable->vals[0];
-	desc = SPI_tuptable->tupdesc;
-	image = SPI_getbinval(row, desc, 2, &null);
-	if (!null)
-	{
-		key = SPI_getvalue(row, desc, 1);
-		push(s, DatumGetByteaPP(image));
-		caller = MemoryContextSwitchTo(context);
-		s->keys[(s->first_key + s->key_count++) % lengthof(s->keys)] =
-			key == NULL ? NULL : pstrdup(key);
-		MemoryContextSwitchTo(caller);
-	}
-	SPI_freetuptable(SPI_tuptable);
+	push(s, DatumGetByteaPP(image));
+	if (!no_key)
+		getTypeOutputInfo(TupleDescAttr(desc, 0)->atttypid, &output, &varlena);
+	s->keys[(s->first_key + s->key_count++) % lengthof(s->keys)] =
+		no_key ? NULL : MemoryContextStrdup(s->context, OidOutputFunctionCall(output, key));
 }
 
 static void
-fill(FaceScan *s, MemoryContext context)
+end_query(Datum argument)
 {
-	MemoryContext rows;
-	Portal portal;
+	FaceScan *s = (FaceScan *) DatumGetPointer(argument);
+	QueryStream *query = s->query;
 
-	if (s->portal == NULL || !fa_scan_wants(s->scan))
-		return;
-	SPI_connect();
-	rows = AllocSetContextCreate(CurrentMemoryContext, "faceattr row", ALLOCSET_DEFAULT_SIZES);
-	portal = SPI_cursor_find(s->portal);
-	if (portal == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_STATE),
-						errmsg("the cursor of face_scan has been closed"),
-						errhint("A cursor WITH HOLD must have face_scan in its FROM clause.")));
-	while (s->portal != NULL && fa_scan_wants(s->scan))
+	s->query = NULL;
+	if (query != NULL)
+		query_end(query);
+}
+
+static void
+fill(FaceScan *s)
+{
+	while (s->query != NULL && fa_scan_wants(s->scan))
 	{
-		MemoryContext caller = MemoryContextSwitchTo(rows);
-
 		CHECK_FOR_INTERRUPTS();
-		read_row(s, portal, context);
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(rows);
+		if (!query_next(s->query))
+			end_query(PointerGetDatum(s));
 	}
+}
+
+static void
+start_query(FaceScan *s, const char *query)
+{
+	SPI_connect();
+	check_columns(query_describe(query));
+	s->query =
+		query_start(query_plan("q.key, q.image", query, "(key, image)"), s->context, push_row, s);
 	SPI_finish();
 }
 
@@ -209,7 +175,7 @@ take_found(FaceScan *s, const FaceType *type, const fa_pipeline *pipeline, Found
 }
 
 static void
-find_next(FunctionCallInfo fcinfo, FaceScan *s, MemoryContext context)
+find_next(FunctionCallInfo fcinfo, FaceScan *s)
 {
 	MemoryContext caller;
 	FaceType type;
@@ -223,7 +189,7 @@ find_next(FunctionCallInfo fcinfo, FaceScan *s, MemoryContext context)
 			pfree(s->found[i].key);
 	s->found_count = s->next_found = s->next_face = 0;
 	MemoryContextReset(s->group);
-	fill(s, context);
+	fill(s);
 	if (fa_scan_count(s->scan) == 0)
 		return;
 	run = current_run(fcinfo, s);
@@ -263,8 +229,7 @@ report_bad_image(Found *found)
 
 /* The next face, perhaps of the next photo that has one; false: there is none any more. */
 static bool
-next_face(FunctionCallInfo fcinfo, FaceScan *s, MemoryContext context, const Found **photo,
-		  Datum *face)
+next_face(FunctionCallInfo fcinfo, FaceScan *s, const Found **photo, Datum *face)
 {
 	for (;;)
 	{
@@ -272,7 +237,7 @@ next_face(FunctionCallInfo fcinfo, FaceScan *s, MemoryContext context, const Fou
 
 		if (s->next_found == s->found_count)
 		{
-			find_next(fcinfo, s, context);
+			find_next(fcinfo, s);
 			if (s->found_count == 0)
 				return false;
 			continue;
@@ -305,6 +270,7 @@ begin(FunctionCallInfo fcinfo, MemoryContext context)
 	s->callback.func = free_scan;
 	s->callback.arg = s;
 	MemoryContextRegisterResetCallback(context, &s->callback);
+	s->context = context;
 	s->group = AllocSetContextCreate(context, "faceattr faces", ALLOCSET_DEFAULT_SIZES);
 	s->model = PG_NARGS() < 2 || PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_P_COPY(1);
 	if (get_call_result_type(fcinfo, NULL, &s->desc) != TYPEFUNC_COMPOSITE)
@@ -316,8 +282,8 @@ begin(FunctionCallInfo fcinfo, MemoryContext context)
 	status = fa_scan_open(run.pipeline, &run.options, faceattr_threads - 1, &s->scan, &call.error);
 	if (core_leave(&call, status) != FA_OK)
 		raise_core_error(&call.error);
-	open_cursor(s, text_to_cstring(PG_GETARG_TEXT_PP(0)), context);
-	RegisterExprContextCallback(result->econtext, close_cursor, PointerGetDatum(s));
+	start_query(s, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	RegisterExprContextCallback(result->econtext, end_query, PointerGetDatum(s));
 	return s;
 }
 
@@ -342,10 +308,10 @@ faceattr_scan(PG_FUNCTION_ARGS)
 	}
 	context = SRF_PERCALL_SETUP();
 	s = context->user_fctx;
-	if (!next_face(fcinfo, s, context->multi_call_memory_ctx, &photo, &values[1]))
+	if (!next_face(fcinfo, s, &photo, &values[1]))
 	{
-		UnregisterExprContextCallback(((ReturnSetInfo *) fcinfo->resultinfo)->econtext,
-									  close_cursor, PointerGetDatum(s));
+		UnregisterExprContextCallback(((ReturnSetInfo *) fcinfo->resultinfo)->econtext, end_query,
+									  PointerGetDatum(s));
 		SRF_RETURN_DONE(context);
 	}
 	nulls[0] = photo->key == NULL;

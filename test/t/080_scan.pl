@@ -119,6 +119,18 @@ is(query(q{
 	SELECT caught() FROM generate_series(1, 3); SELECT count(*) FROM pg_cursors}),
 	join("\n", ('image format is not supported: text') x 3, 0), 'errors caught within a transaction');
 
+# Which cursor COMMIT comes to first follows from their names.
+is(query(join('', map { qq{
+	BEGIN; DECLARE $_ CURSOR WITH HOLD FOR SELECT (s).key FROM (SELECT face_scan('SELECT n, image FROM photos, generate_series(1, 20) n
+		WHERE name = ''portrait.jpg''') AS s OFFSET 0) x;
+	MOVE $_; COMMIT; MOVE 18 FROM $_; FETCH ALL FROM $_; CLOSE $_;} } 'a' .. 'f')),
+	join("\n", (20) x 6), 'a cursor that outlives its transaction');
+is(query(q{BEGIN; DECLARE c CURSOR FOR SELECT face_scan('SELECT n, image FROM photos, generate_series(1, 1000000) n');
+	MOVE 3 FROM c; COMMIT; SELECT count(*) FROM pg_cursors}), '0', '... and one of a million rows that does not');
+is(query(q{BEGIN; DECLARE c CURSOR FOR SELECT (s).key FROM (SELECT face_scan('SELECT n, image FROM photos, generate_series(1, 20) n
+		WHERE name = ''portrait.jpg''') AS s OFFSET 0) x;
+	MOVE c; SAVEPOINT s; MOVE 17 FROM c; ROLLBACK TO s; FETCH ALL FROM c; COMMIT}), "19\n20", 'read on in a subtransaction');
+
 # --- Several at once
 
 is(query(q{SELECT count(*) FROM (SELECT face_scan('SELECT id, image FROM photos ORDER BY id') a, face_scan('SELECT id, image FROM photos ORDER BY id', 'default') b) x
@@ -157,4 +169,5 @@ for my $threads (1, 3)
 	  or diag("$few MB, $many MB");
 }
 
+unlike(slurp_file($node->logfile), qr/ leak/, 'nothing that the server would have to clean up');
 done_testing();
