@@ -141,10 +141,10 @@ benches: $(BENCHES)
 
 # --- The CUDA engine, where CUDA (12 and later) and cuDNN (9) are at hand
 
-NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) \
+NVCC := $(firstword $(if $(CUDA_HOME),$(wildcard $(CUDA_HOME)/bin/nvcc)) $(shell command -v nvcc) \
 	$(wildcard /usr/local/cuda/bin/nvcc /usr/lib/nvidia-cuda-toolkit/bin/nvcc))
-# NVIDIA's layout has everything below one folder; Debian's lies where compilers look anyway
-CUDA_ROOT := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))..))
+# NVIDIA's layout has everything below one folder; Debian's lies where compilers look anyway, and in that order
+CUDA_ROOT := $(filter-out / /usr,$(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))..)))
 CUDA_CFLAGS = $(addprefix -isystem ,$(patsubst %/cuda_runtime_api.h,%,$(wildcard $(CUDA_ROOT)/include/cuda_runtime_api.h)))
 CUDA_LIBS = $(foreach d,$(wildcard $(CUDA_ROOT)/lib64 $(CUDA_ROOT)/lib),-L$(d) -Wl,-rpath,$(d)) -lcudnn -lcudart_static -lstdc++ -ldl -lrt -lpthread
 HAS_CUDA := $(if $(NVCC),$(shell echo 'int enough[CUDART_VERSION >= 12000 && CUDNN_MAJOR >= 9 ? 1 : -1];' | \
