@@ -217,7 +217,7 @@ SKIP:
 	skip 'prlimit is missing', 5 if system('prlimit --version >/dev/null 2>&1') != 0;
 	my $small = PostgreSQL::Test::Cluster->new('small');
 	$small->init(extra => ['--wal-segsize=1']);
-	$small->append_conf('postgresql.conf', $preload);
+	$small->append_conf('postgresql.conf', "$preload\ndynamic_shared_memory_type = mmap"); # files wherever it runs
 	system('prlimit', '--fsize=4194304:', '--pid', $$) == 0 or die 'prlimit';
 	$small->start;
 	system('prlimit', '--fsize=unlimited:', '--pid', $$) == 0 or die 'prlimit';
