@@ -10,6 +10,7 @@
 
 #include "executor/executor.h"
 #include "parser/scansup.h"
+#include "tcop/dest.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/snapmgr.h"
@@ -66,12 +67,6 @@ query_plan(const char *ours, const char *theirs, const char *columns)
 
 /* --- Streams ------------------------------------------------------------------------------ */
 
-static void
-start_rows(DestReceiver *self pg_attribute_unused(), int operation pg_attribute_unused(),
-		   TupleDesc desc pg_attribute_unused())
-{
-}
-
 static bool
 receive_row(TupleTableSlot *row, DestReceiver *self)
 {
@@ -85,11 +80,6 @@ receive_row(TupleTableSlot *row, DestReceiver *self)
 	return true;
 }
 
-static void
-end_rows(DestReceiver *self pg_attribute_unused())
-{
-}
-
 QueryStream *
 query_start(SPIPlanPtr plan, MemoryContext context, QueryRow row, void *argument)
 {
@@ -98,7 +88,8 @@ query_start(SPIPlanPtr plan, MemoryContext context, QueryRow row, void *argument
 	QueryStream *s = palloc0(sizeof(QueryStream));
 	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
 
-	s->receiver = (DestReceiver){receive_row, start_rows, end_rows, end_rows, DestNone};
+	s->receiver = *None_Receiver;
+	s->receiver.receiveSlot = receive_row;
 	s->row = row;
 	s->argument = argument;
 	s->memory = AllocSetContextCreate(context, "faceattr row", ALLOCSET_DEFAULT_SIZES);

@@ -23,9 +23,7 @@ extern TupleDesc query_describe(const char *query);
  */
 extern SPIPlanPtr query_plan(const char *ours, const char *theirs, const char *columns);
 
-/* The stream, in the context, which must last until it ends. SPI is connected, and need not be
- * later.
- */
+/* The stream lives in the context. SPI is connected, and need not be later. */
 extern QueryStream *query_start(SPIPlanPtr plan, MemoryContext context, QueryRow row,
 								void *argument);
 /* Does its work with the next row; false: there is none any more. */

@@ -95,16 +95,20 @@ push_row(void *argument, TupleTableSlot *row)
 	TupleDesc desc = row->tts_tupleDescriptor;
 	bool no_key, no_image;
 	Datum key = slot_getattr(row, 1, &no_key), image = slot_getattr(row, 2, &no_image);
-	Oid output;
-	bool varlena;
+	char *key_text = NULL;
 
 	if (no_image)
 		return;
-	push(s, DatumGetByteaPP(image));
 	if (!no_key)
+	{
+		Oid output;
+		bool varlena;
+
 		getTypeOutputInfo(TupleDescAttr(desc, 0)->atttypid, &output, &varlena);
-	s->keys[(s->first_key + s->key_count++) % lengthof(s->keys)] =
-		no_key ? NULL : MemoryContextStrdup(s->context, OidOutputFunctionCall(output, key));
+		key_text = MemoryContextStrdup(s->context, OidOutputFunctionCall(output, key));
+	}
+	push(s, DatumGetByteaPP(image));
+	s->keys[(s->first_key + s->key_count++) % lengthof(s->keys)] = key_text;
 }
 
 static void
