@@ -2,8 +2,6 @@
 # The companion program as a user meets it: help, detection as JSON and as a table, annotation,
 # evaluation, errors and exit statuses. Prints TAP.
 faceattr=trainer/faceattr
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 
 . test/cli/tap
 

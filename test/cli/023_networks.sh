@@ -2,8 +2,6 @@
 # Every network from nothing to a model file that answers: trained for a few steps from random
 # weights, again on its frozen backbone, calibrated, used. Prints TAP.
 faceattr=trainer/faceattr
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 template=0.2948,0.2920,0.6840,0.2893,0.4963,0.5161,0.3226,0.6818,0.6642,0.6791
 
 . test/cli/tap

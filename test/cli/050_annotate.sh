@@ -2,8 +2,6 @@
 # `faceattr annotate` on folders, videos and what is none, judged by FFmpeg's own programs. The clips
 # are the demo's photos, panned and zoomed. Prints TAP.
 faceattr=trainer/faceattr
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 
 . test/cli/tap
 

@@ -1,8 +1,6 @@
 #!/bin/sh
 # Which libraries and which device code the built files hold: CUDA in faceattr_cuda.so and
 # nowhere else; there, code for every architecture and no kernel that spills registers.
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 . test/cli/tap
 
 needs()

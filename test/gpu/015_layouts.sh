@@ -1,8 +1,6 @@
 #!/bin/sh
 # Where make finds CUDA, on pretended installations: by CUDA_HOME, on the PATH, as NVIDIA and as Debian lay it out; which
 # versions it takes, and for which architectures it then compiles.
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 . test/cli/tap
 
 # nvcc FILE ARCHITECTURE...: a compiler that knows these
@@ -36,8 +34,9 @@ finds()
 {
 	folder=$1
 	shift
-	echo "$(seen NVCC "$@"), $(seen HAS_CUDA "$@")"
-	test "$(seen NVCC "$@")" = "$folder/nvcc" && test "$(seen HAS_CUDA "$@")" = yes
+	found="$(seen NVCC "$@") $(seen HAS_CUDA "$@")"
+	echo "$found"
+	test "$found" = "$folder/nvcc yes"
 }
 
 refuses()

@@ -2,8 +2,6 @@
 # The program of `make gpu-check` and `make gpu-bench`, with small sizes on the emulated device; and where there is no GPU.
 build=${BUILD:-build}
 test -x "$build/bench/gpu" || { echo '1..0 # SKIP CUDA or cuDNN is not here'; exit; }
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 . test/cli/tap
 emulated=$PWD/$build/test/gpu/emulated/faceattr_cuda.so
 
