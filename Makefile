@@ -143,7 +143,8 @@ benches: $(BENCHES)
 
 NVCC := $(firstword $(if $(CUDA_HOME),$(wildcard $(CUDA_HOME)/bin/nvcc)) $(shell command -v nvcc) \
 	$(wildcard /usr/local/cuda/bin/nvcc /usr/lib/nvidia-cuda-toolkit/bin/nvcc))
-# NVIDIA's layout has everything below one folder; Debian's lies where compilers look anyway, and in that order
+# NVIDIA's layout has everything below one folder; Debian's lies where compilers look anyway (-isystem /usr/include
+# would hide the C library's headers from C++'s)
 CUDA_ROOT := $(filter-out / /usr,$(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))..)))
 CUDA_CFLAGS = $(addprefix -isystem ,$(patsubst %/cuda_runtime_api.h,%,$(wildcard $(CUDA_ROOT)/include/cuda_runtime_api.h)))
 CUDA_LIBS = $(foreach d,$(wildcard $(CUDA_ROOT)/lib64 $(CUDA_ROOT)/lib),-L$(d) -Wl,-rpath,$(d)) -lcudnn -lcudart_static -lstdc++ -ldl -lrt -lpthread
