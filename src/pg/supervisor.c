@@ -506,7 +506,8 @@ log_death(const char *how, const char *why, int requests)
 	char *others = "";
 
 	past.credit = Min(past.credit + earned, LOG_BURST);
-	past.credit_since += earned * LOG_INTERVAL;
+	/* the minute begins where there is room for its line */
+	past.credit_since = past.credit == LOG_BURST ? now : past.credit_since + earned * LOG_INTERVAL;
 	if (past.credit == 0)
 	{
 		past.unsaid++;
