@@ -112,6 +112,7 @@ for my $way ('cancel', 'terminate')
 	my $pid = pid();
 	my $session = work($many . $ask);
 	stopped(sub {
+		ok(service_becomes($node, 'slots_in_use >= 1'), 'a session waits for it');
 		my $start = time;
 		query("SELECT pg_${way}_backend(pid) $busy");
 		ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM (SELECT pid $busy) b"), "$way");
