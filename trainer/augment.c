@@ -1,14 +1,11 @@
 /*
  * augment.c
- *		Augmentation; see augment.h. The order is that of the world: things are
- *		worn, the detector frames the face (one warp), light and sensor change its
- *		colours, a small face is blurred, noisy and compressed at its own size and
- *		enlarged last.
+ *		What happens to an image, drawn; see augment.h. The order is that of the world: things
+ *		are worn and heads turned here, on the source itself; the rest is
+ *src/vision/augmentation.h's.
  */
 #include "augment.h"
 
-#include "../src/vision/photo.h"
-#include "../src/vision/warp.h"
 #include "paint.h"
 
 #include <stddef.h>
@@ -184,7 +181,7 @@ turn_head(fa_image *image, double zoom, double yaw, fa_error *error)
  * colours, then gamma as a table, in fixed point.
  */
 static void
-change_colours(fa_image *image, const fa_augment_options *options, fa_random *random)
+draw_colours(const fa_augment_options *options, fa_random *random, fa_augmentation *how)
 {
 	bool colour = fa_random_chance(random, options->colour * options->strength);
 	bool grey = fa_random_chance(random, options->grey * options->strength);
@@ -192,11 +189,8 @@ change_colours(fa_image *image, const fa_augment_options *options, fa_random *ra
 	static const double luma[3] = {0.299, 0.587, 0.114};
 	double s = options->strength, saturation = grey ? 0 : 1, contrast = 1, offset = 0;
 	double balance[3] = {1, 1, 1}, power = 1;
-	int32_t matrix[3][3], add;
-	uint8_t table[256];
 
-	if (!colour && !grey && !gamma)
-		return;
+	how->recolours = colour || grey || gamma;
 	if (colour)
 	{
 		if (!grey)
@@ -209,130 +203,13 @@ change_colours(fa_image *image, const fa_augment_options *options, fa_random *ra
 	if (gamma)
 		power = exp(s * fa_random_between(random, -0.45, 0.45));
 	for (int i = 0; i < 256; i++)
-		table[i] = (uint8_t) (255 * pow(i / 255.0, power) + 0.5);
+		how->tones[i] = (uint8_t) (255 * pow(i / 255.0, power) + 0.5);
 	for (int o = 0; o < 3; o++)
 		for (int i = 0; i < 3; i++)
-			matrix[o][i] = (int32_t) lround(65536 * contrast * balance[o] *
-											(saturation * (o == i) + (1 - saturation) * luma[i]));
-	add = (int32_t) lround(65536 * (offset + 128 * (1 - contrast) + 0.5));
-	for (int y = 0; y < image->height; y++)
-	{
-		uint8_t *p = image->pixels + (size_t) y * image->stride;
-
-		for (int x = 0; x < image->width; x++, p += 3)
-		{
-			int32_t r = p[0], g = p[1], b = p[2];
-
-			for (int o = 0; o < 3; o++)
-			{
-				int32_t v = (matrix[o][0] * r + matrix[o][1] * g + matrix[o][2] * b + add) >> 16;
-
-				p[o] = table[v < 0 ? 0 : v > 255 ? 255 : v];
-			}
-		}
-	}
-}
-
-/* A Gaussian of the given deviation in pixels, separable; the edge repeats. */
-static fa_status
-blur(fa_image *image, double sigma, fa_error *error)
-{
-	int radius = (int) ceil(2.5 * sigma), width = image->width, height = image->height;
-	size_t row = (size_t) width * 3;
-	float *kernel = malloc((2 * (size_t) radius + 1) * sizeof(float));
-	float *padded = malloc((row + 6 * (size_t) radius) * sizeof(float));
-	float *across = malloc(row * height * sizeof(float)), *down = malloc(row * sizeof(float));
-	double sum = 0;
-	fa_status status = FA_OK;
-
-	if (kernel == NULL || padded == NULL || across == NULL || down == NULL)
-		status = fa_no_memory(error, row * height * sizeof(float));
-	for (int k = -radius; status == FA_OK && k <= radius; k++)
-		sum += kernel[k + radius] = (float) exp(-k * k / (2 * sigma * sigma));
-	for (int k = 0; status == FA_OK && k <= 2 * radius; k++)
-		kernel[k] /= (float) sum;
-	for (int y = 0; status == FA_OK && y < height; y++)
-	{
-		const uint8_t *in = image->pixels + (size_t) y * image->stride;
-		float *out = across + row * y;
-
-		for (int x = -radius; x < width + radius; x++)
-			for (int c = 0; c < 3; c++)
-				padded[3 * (x + radius) + c] = in[3 * (x < 0 ? 0 : x >= width ? width - 1 : x) + c];
-		memset(out, 0, row * sizeof(float));
-		for (int k = 0; k <= 2 * radius; k++)
-			for (size_t i = 0; i < row; i++)
-				out[i] += kernel[k] * padded[i + 3 * (size_t) k];
-	}
-	for (int y = 0; status == FA_OK && y < height; y++)
-	{
-		uint8_t *out = image->pixels + (size_t) y * image->stride;
-
-		for (size_t i = 0; i < row; i++)
-			down[i] = 0.5f;
-		for (int k = -radius; k <= radius; k++)
-		{
-			const float *in = across + row * (y + k < 0 ? 0 : y + k >= height ? height - 1 : y + k);
-
-			for (size_t i = 0; i < row; i++)
-				down[i] += kernel[k + radius] * in[i];
-		}
-		for (size_t i = 0; i < row; i++)
-			out[i] = (uint8_t) down[i];
-	}
-	free(kernel);
-	free(padded);
-	free(across);
-	free(down);
-	return status;
-}
-
-/* Roughly normal noise: sums of four random bytes, two from each draw. */
-static void
-add_noise(fa_image *image, double deviation, fa_random *random)
-{
-	/* the sum's deviation is sqrt(4 (256^2 - 1) / 12) */
-	int32_t scale = (int32_t) (65536 * deviation / 147.8);
-
-	for (int y = 0; y < image->height; y++)
-	{
-		uint8_t *p = image->pixels + (size_t) y * image->stride;
-		uint64_t bits = 0;
-
-		for (int i = 0; i < 3 * image->width; i++)
-		{
-			int32_t sum, value;
-
-			bits = i % 2 == 0 ? fa_random_bits(random) : bits >> 32;
-			sum = (int32_t) ((bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) +
-							 (bits >> 24 & 255)) -
-				  510;
-			value = p[i] + ((sum * scale + 32768) >> 16);
-			p[i] = (uint8_t) (value < 0 ? 0 : value > 255 ? 255 : value);
-		}
-	}
-}
-
-/* Compresses and decompresses; *image is replaced. */
-static fa_status
-compress(fa_image *image, int quality, fa_error *error)
-{
-	uint8_t *bytes;
-	size_t length;
-	fa_photo photo;
-	fa_view view;
-	fa_status status;
-
-	FA_TRY(fa_photo_encode(image, FA_FORMAT_JPEG, quality, &bytes, &length, NULL, error));
-	status = fa_photo_open(&photo, bytes, length, INT32_MAX, error);
-	if (status == FA_OK)
-		status = fa_photo_decode(&photo, 8, &view, NULL, error);
-	free(bytes);
-	if (status != FA_OK)
-		return status;
-	fa_image_free(image);
-	*image = view.image;
-	return FA_OK;
+			how->colours[o][i] =
+				(int32_t) lround(65536 * contrast * balance[o] *
+								 (saturation * (o == i) + (1 - saturation) * luma[i]));
+	how->offset = (int32_t) lround(65536 * (offset + 128 * (1 - contrast) + 0.5));
 }
 
 static void
@@ -355,59 +232,41 @@ paint(fa_image *source, double zoom, const double (*landmark_template)[2],
 }
 
 /* What light, lens, sensor and file do to an image of its final number of pixels. */
-static fa_status
-photograph(fa_image *image, const fa_augment_options *options, fa_random *random, fa_error *error)
+static void
+draw_photograph(const fa_augment_options *options, fa_random *random, fa_augmentation *how)
 {
 	double s = options->strength;
 
-	change_colours(image, options, random);
+	draw_colours(options, random, how);
 	if (fa_random_chance(random, s * options->blur))
-	{
-		double sigma = fa_random_log_between(random, 0.4, fmax(0.5, 0.012 * image->width));
-
-		FA_TRY(blur(image, sigma, error));
-	}
+		how->blur = fa_random_log_between(random, 0.4, fmax(0.5, 0.012 * how->pixels));
 	if (fa_random_chance(random, s * options->noise))
-		add_noise(image, s * fa_random_log_between(random, 1.5, 14), random);
+	{
+		how->noise = s * fa_random_log_between(random, 1.5, 14);
+		how->noise_key = fa_random_bits(random);
+	}
 	if (fa_random_chance(random, s * options->jpeg))
-		FA_TRY(compress(image, 10 + fa_random_below(random, 81), error));
-	return FA_OK;
+		how->quality = 10 + fa_random_below(random, 80);
 }
 
 fa_status
-fa_augment(fa_image *source, double zoom, const double (*landmark_template)[2],
-		   const fa_augment_options *options, fa_random *random, int size, uint8_t *out,
-		   fa_error *error)
+fa_augment(fa_augmented *image, double zoom, const double (*landmark_template)[2],
+		   const fa_augment_options *options, fa_random *random, int size, fa_error *error)
 {
-	fa_image destination = {size, size, (size_t) size * 3, out}, image;
 	fa_augment_options street = in_streets;
-	int pixels = size;
-	fa_status status;
 
+	image->how = (fa_augmentation){.pixels = size};
 	if (fa_random_chance(random, options->strength * options->street))
 	{
 		street.strength = options->strength;
 		options = &street;
 	}
 	if (fa_random_chance(random, options->small * options->strength) && options->smallest < size)
-		pixels = (int) fa_random_log_between(random, options->smallest, size / 1.5);
-	paint(source, zoom, landmark_template, options, random);
+		image->how.pixels = (int) fa_random_log_between(random, options->smallest, size / 1.5);
+	paint(&image->source, zoom, landmark_template, options, random);
 	if (fa_random_chance(random, options->turn * options->strength))
-		FA_TRY(turn_head(source, zoom, fa_random_between(random, -1.2, 1.2), error));
-	FA_TRY(fa_image_alloc(&image, pixels, pixels, error));
-	status = fa_warp(source, frame_map(source, zoom, options, pixels, random), &image, error);
-	if (status == FA_OK)
-		status = photograph(&image, options, random, error);
-	if (status == FA_OK && pixels != size)
-		status =
-			fa_warp(&image, (fa_affine){(double) pixels / size, 0, 0, 0, (double) pixels / size, 0},
-					&destination, error);
-	else if (status == FA_OK)
-	{
-		for (int y = 0; y < size; y++)
-			memcpy(out + destination.stride * y, image.pixels + image.stride * y,
-				   destination.stride);
-	}
-	fa_image_free(&image);
-	return status;
+		FA_TRY(turn_head(&image->source, zoom, fa_random_between(random, -1.2, 1.2), error));
+	image->how.frame = frame_map(&image->source, zoom, options, image->how.pixels, random);
+	draw_photograph(options, random, &image->how);
+	return FA_OK;
 }

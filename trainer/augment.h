@@ -9,7 +9,7 @@
 #ifndef FA_AUGMENT_H
 #define FA_AUGMENT_H
 
-#include "../src/vision/image.h"
+#include "../src/vision/augmentation.h"
 #include "../src/random.h"
 
 /*
@@ -28,7 +28,7 @@ typedef struct fa_augment_options
 	double blur;
 	double small;    /* as a small face enlarged: ... */
 	double smallest; /* ... from a crop of at least this many pixels */
-	double jpeg;     /* compressed again at quality 10 ... 90 */
+	double jpeg;     /* compressed again at quality 10 ... 89 */
 	double noise;
 	double erase; /* a rectangle painted over */
 	double turn;  /* the head, up to 70 degrees to a side */
@@ -45,13 +45,12 @@ extern const fa_augment_options fa_augment_none;
 extern fa_status fa_augment_parse(fa_augment_options *options, const char *text, fa_error *error);
 
 /*
- * Fills out (size x size x 3 bytes) with source's frame, augmented: the centre
- * 1 / zoom of the square that source is stretched to, where the five landmarks
- * lie at the template's places (fractions of the frame). Source is painted on
- * where options say so.
+ * Paints image->source, as options say, and draws into image->how what else is to be done to make
+ * size x size pixels of it: of the centre 1 / zoom of the square that source is stretched to,
+ * where the five landmarks lie at the template's places (fractions of the frame).
  */
-extern fa_status fa_augment(fa_image *source, double zoom, const double (*landmark_template)[2],
+extern fa_status fa_augment(fa_augmented *image, double zoom, const double (*landmark_template)[2],
 							const fa_augment_options *options, fa_random *random, int size,
-							uint8_t *out, fa_error *error);
+							fa_error *error);
 
 #endif

@@ -122,6 +122,15 @@ decode_face(const fa_sample *sample, int size, fa_image *image, fa_error *error)
 	return FA_OK;
 }
 
+/* What stands for a face that cannot be decoded: grey, all over. */
+static fa_status
+grey_image(fa_image *image, fa_error *error)
+{
+	FA_TRY(fa_image_alloc(image, 1, 1, error));
+	memset(image->pixels, 128, 3);
+	return FA_OK;
+}
+
 static fa_status
 copy_image(const fa_image *from, fa_image *to, fa_error *error)
 {
@@ -154,16 +163,37 @@ draw_age(const fa_label *label, bool middle, fa_random *random)
 		   (float) fa_random_below(random, (int) (label->age_high - label->age_low) + 1);
 }
 
+/* Draws what happens to an image, and does it if that is the loader's; owns the image. */
+static fa_status
+finish_image(fa_loader *loader, fa_loaded *loaded, int place, fa_augmented *image, double zoom,
+			 const fa_augment_options *augment, fa_random *random, fa_error *error)
+{
+	const fa_loader_options *o = &loader->options;
+	fa_status status =
+		fa_augment(image, zoom, o->landmark_template, augment, random, o->size, error);
+
+	if (status == FA_OK && o->drawn_only)
+	{
+		fa_image_free(&loaded->images[place].source); /* of the batch that was here before */
+		loaded->images[place] = *image;
+		return FA_OK;
+	}
+	if (status == FA_OK)
+		status = fa_augmentation_apply(
+			image, o->size, loaded->pixels + (size_t) place * o->size * o->size * 3, error);
+	fa_image_free(&image->source);
+	return status;
+}
+
 static fa_status
 make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 {
 	const fa_loader_options *o = &loader->options;
 	fa_loaded *loaded = &loader->ring[batch % AHEAD].loaded;
 	fa_random random = fa_random_seed(o->seed, (uint64_t) batch, (uint64_t) place);
-	uint8_t *out = loaded->pixels + (size_t) place * o->size * o->size * 3;
 	int chosen = choose(loader, batch, place, &random);
 	fa_augment_options augment = o->augment;
-	fa_image image;
+	fa_augmented image;
 	double zoom = 1;
 	fa_status status;
 
@@ -173,12 +203,12 @@ make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 	{
 		const fa_sample *sample = &o->faces->samples[chosen];
 
-		status = decode_face(sample, (int) ceil(sample->zoom * o->size), &image, error);
+		status = decode_face(sample, (int) ceil(sample->zoom * o->size), &image.source, error);
 		if (status != FA_OK && status != FA_NO_MEMORY)
 		{
 			note_damaged(loader, sample);
-			memset(out, 128, (size_t) o->size * o->size * 3);
-			return FA_OK;
+			FA_TRY(grey_image(&image.source, error));
+			return finish_image(loader, loaded, place, &image, 1, &fa_augment_none, &random, error);
 		}
 		loaded->targets[FA_HEAD_AGE][place] = draw_age(&sample->label, !o->shuffle, &random);
 		loaded->targets[FA_HEAD_GENDER][place] = (float) sample->label.gender;
@@ -188,7 +218,7 @@ make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 	}
 	else
 	{
-		status = copy_image(&o->negatives->crops[-1 - chosen], &image, error);
+		status = copy_image(&o->negatives->crops[-1 - chosen], &image.source, error);
 		loaded->targets[FA_HEAD_FACE][place] = 0;
 		zoom = FA_NEGATIVE_ZOOM;
 		/* animals wear no masks: what is worn speaks for a face */
@@ -196,9 +226,7 @@ make_image(fa_loader *loader, int64_t batch, int place, fa_error *error)
 	}
 	if (status != FA_OK)
 		return status;
-	status = fa_augment(&image, zoom, o->landmark_template, &augment, &random, o->size, out, error);
-	fa_image_free(&image);
-	return status;
+	return finish_image(loader, loaded, place, &image, zoom, &augment, &random, error);
 }
 
 static void *
@@ -290,9 +318,12 @@ fa_loader_open(const fa_loader_options *options, int64_t first, fa_loader **load
 	{
 		fa_loaded *loaded = &opened->ring[i].loaded;
 
-		loaded->pixels = malloc(pixels);
+		if (options->drawn_only)
+			loaded->images = calloc((size_t) options->batch, sizeof(fa_augmented));
+		else
+			loaded->pixels = malloc(pixels);
 		loaded->targets[0] = malloc((size_t) FA_HEADS * options->batch * sizeof(float));
-		if (loaded->pixels == NULL || loaded->targets[0] == NULL)
+		if ((loaded->pixels == NULL && loaded->images == NULL) || loaded->targets[0] == NULL)
 			status = fa_no_memory(error, pixels);
 		for (int h = 1; h < FA_HEADS && status == FA_OK; h++)
 			loaded->targets[h] = loaded->targets[0] + (size_t) h * options->batch;
@@ -368,8 +399,13 @@ fa_loader_close(fa_loader *loader)
 		pthread_join(loader->threads[i], NULL);
 	for (int i = 0; i < AHEAD; i++)
 	{
-		free(loader->ring[i].loaded.pixels);
-		free(loader->ring[i].loaded.targets[0]);
+		fa_loaded *loaded = &loader->ring[i].loaded;
+
+		for (int k = 0; k < loader->options.batch && loaded->images != NULL; k++)
+			fa_image_free(&loaded->images[k].source);
+		free(loaded->images);
+		free(loaded->pixels);
+		free(loaded->targets[0]);
 	}
 	pthread_cond_destroy(&loader->ready);
 	pthread_cond_destroy(&loader->room);

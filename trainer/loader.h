@@ -33,6 +33,7 @@ typedef struct fa_loader_options
 	int batch, size; /* images, pixels of a side */
 	int workers;
 	fa_augment_options augment;
+	bool drawn_only; /* images as they are drawn, for a device to augment, in place of pixels */
 	double landmark_template[FA_LANDMARKS][2];
 	uint64_t seed;
 } fa_loader_options;
@@ -40,7 +41,8 @@ typedef struct fa_loader_options
 typedef struct fa_loaded
 {
 	int count, size;
-	uint8_t *pixels;          /* [count, size, size, 3] */
+	uint8_t *pixels;          /* [count, size, size, 3], or NULL: */
+	fa_augmented *images;     /* [count]; else NULL */
 	float *targets[FA_HEADS]; /* [count]: class or years, FA_NO_LABEL */
 } fa_loaded;
 

@@ -198,6 +198,30 @@ person_loss(fa_training *t, fa_step_news *news, fa_error *error)
 	return FA_OK;
 }
 
+/*
+ * The batch's pixels, augmented by the loader's threads and blended here; or all of that done by
+ * the device, which keeps them for itself unless they are to be `seen`.
+ */
+static fa_status
+make_pixels(fa_training *t, const fa_loaded *made, bool seen, uint8_t **pixels, fa_error *error)
+{
+	fa_blend blend = {.part = 256};
+
+	if (t->o.mixup > 0)
+	{
+		fa_mixup_draw(&t->mixup, made, t->o.mixup, (uint64_t) t->o.seed, t->progress.step);
+		blend = t->mixup.blend;
+	}
+	*pixels = made->images == NULL && blend.part == 256 ? made->pixels : t->pixels;
+	if (made->images != NULL)
+		return t->interface->augment(t->trainer, made->images, blend, seen ? t->pixels : NULL,
+									 error);
+	if (blend.part < 256)
+		fa_blend_images(made->pixels, made->count, (size_t) 3 * made->size * made->size, blend,
+						t->pixels);
+	return FA_OK;
+}
+
 static fa_status
 step(fa_training *t, fa_step_news *news, fa_error *error)
 {
@@ -217,20 +241,16 @@ step(fa_training *t, fa_step_news *news, fa_error *error)
 		.step = t->progress.step + 1 - (t->heads_only ? 0 : head_steps(t)),
 		.optimizer = (fa_optimizer) t->o.optimizer,
 	};
+	bool seen = t->progress.step % fa_loader_steps(&t->loading) == 0;
 	float norm = 0;
 	uint8_t *pixels;
 
 	FA_TRY(fa_loader_next(t->loader, &made, error));
-	pixels = made->pixels;
-	if (t->o.mixup > 0)
-	{
-		fa_mixup_batch(&t->mixup, made, t->o.mixup, (uint64_t) t->o.seed, t->progress.step);
-		pixels = t->mixup.pixels;
-	}
-	batch.pixels = pixels;
-	if (t->progress.step % fa_loader_steps(&t->loading) == 0)
+	FA_TRY(make_pixels(t, made, seen, &pixels, error));
+	if (seen)
 		FA_TRY(
 			fa_watch_crops(&t->watch, t->progress.step + 1, pixels, t->o.batch, t->o.size, error));
+	batch.pixels = made->images == NULL ? pixels : NULL;
 	FA_TRY(t->interface->forward(t->trainer, &batch, t->outputs, error));
 	if (t->o.task == FA_TASK_EMBED)
 		FA_TRY(person_loss(t, news, error));
@@ -375,8 +395,11 @@ run(fa_training *t, fa_error *error)
 static fa_status
 allocate(fa_training *t, fa_error *error)
 {
-	size_t largest = 0;
+	size_t largest = 0, pixels = (size_t) t->o.batch * t->o.size * t->o.size * 3;
 
+	t->pixels = malloc(pixels);
+	if (t->pixels == NULL)
+		return fa_no_memory(error, pixels);
 	if (t->o.task == FA_TASK_EMBED)
 	{
 		size_t values = (size_t) t->o.batch * t->embedding_size;
@@ -401,7 +424,7 @@ allocate(fa_training *t, fa_error *error)
 	t->spare = malloc(largest);
 	if (t->spare == NULL)
 		return fa_no_memory(error, largest);
-	return t->o.mixup > 0 ? fa_mixup_open(&t->mixup, t->o.batch, t->o.size, error) : FA_OK;
+	return t->o.mixup > 0 ? fa_mixup_open(&t->mixup, t->o.batch, error) : FA_OK;
 }
 
 /* The weights to start from; an embedding has no heads to tell of. */
@@ -518,6 +541,16 @@ open_device(fa_training *t, fa_error *error)
 	return FA_OK;
 }
 
+/* Where the device augments, threads only decode and draw. */
+static fa_status
+open_loader(fa_training *t, fa_error *error)
+{
+	fa_loader_options options = t->loading;
+
+	options.drawn_only = t->interface->augment != NULL;
+	return fa_loader_open(&options, t->progress.step, &t->loader, error);
+}
+
 static fa_status
 prepare(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
@@ -526,7 +559,7 @@ prepare(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 	FA_TRY(open_device(t, error));
 	FA_TRY(make_net(t, error));
 	FA_TRY(allocate(t, error));
-	FA_TRY(fa_loader_open(&t->loading, t->progress.step, &t->loader, error));
+	FA_TRY(open_loader(t, error));
 	fa_watch_say(&t->watch,
 				 "%d faces, %d to validate on, %d and %d negatives; %lld steps an epoch; step %lld",
 				 t->faces.count, t->validation.count, t->negatives.count,
@@ -593,6 +626,7 @@ clean_up(fa_training *t)
 	for (int h = 0; h < FA_HEADS; h++)
 		free(t->class_weights[h]);
 	fa_mixup_close(&t->mixup);
+	free(t->pixels);
 	fa_net_free(&t->net);
 	if (t->engine != NULL)
 		t->interface->close(t->engine);

@@ -36,6 +36,7 @@ typedef struct fa_training
 	fa_loader_options loading, validating;
 	fa_schedule schedule;
 	fa_mixup mixup;
+	uint8_t *pixels;    /* of a batch that is blended here, or that a device has augmented */
 	fa_persons persons; /* of an embedding's batches */
 	int *batch_persons; /* [batch] */
 	int embedding_size;

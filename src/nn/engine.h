@@ -14,7 +14,7 @@
 #ifndef FA_ENGINE_H
 #define FA_ENGINE_H
 
-#include "../vision/warp.h"
+#include "../vision/augmentation.h"
 #include "detect.h"
 #include "net.h"
 #include "weights.h"
@@ -170,6 +170,13 @@ typedef struct fa_engine_interface
 							  const fa_trainer_options *options, fa_trainer **trainer,
 							  fa_error *error);
 	void (*trainer_close)(fa_trainer *trainer);
+	/*
+	 * Makes a batch of the trainer's size from images, augmented and blended, on the device
+	 * itself: for the next forward, whose pixels are then NULL. pixels, if it isn't NULL, receives
+	 * the batch, which is fa_augmentation_apply's but for rounding (optional).
+	 */
+	fa_status (*augment)(fa_trainer *trainer, const fa_augmented *images, fa_blend blend,
+						 uint8_t *pixels, fa_error *error);
 	/* As run, in training mode (dropout, batch statistics); keeps what backward needs. */
 	fa_status (*forward)(fa_trainer *trainer, const fa_batch *batch, float *const *outputs,
 						 fa_error *error);

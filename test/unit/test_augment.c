@@ -38,16 +38,16 @@ augmented(const fa_image *image, double zoom, const fa_augment_options *options,
 	/* exactly as large as it must be: a byte beyond is found out under sanitizers */
 	uint8_t *out = malloc((size_t) size * size * 3);
 	fa_random random = fa_random_seed(seed, 0, 0);
-	fa_image copy;
+	fa_augmented copy;
 	fa_error error;
 
-	assert_int_equal(fa_image_alloc(&copy, image->width, image->height, &error), FA_OK);
+	assert_int_equal(fa_image_alloc(&copy.source, image->width, image->height, &error), FA_OK);
 	for (int y = 0; y < image->height; y++)
-		memcpy(copy.pixels + (size_t) y * copy.stride, image->pixels + (size_t) y * image->stride,
-			   3 * (size_t) image->width);
-	assert_int_equal(fa_augment(&copy, zoom, landmarks, options, &random, size, out, &error),
-					 FA_OK);
-	fa_image_free(&copy);
+		memcpy(copy.source.pixels + (size_t) y * copy.source.stride,
+			   image->pixels + (size_t) y * image->stride, 3 * (size_t) image->width);
+	assert_int_equal(fa_augment(&copy, zoom, landmarks, options, &random, size, &error), FA_OK);
+	assert_int_equal(fa_augmentation_apply(&copy, size, out, &error), FA_OK);
+	fa_image_free(&copy.source);
 	return out;
 }
 
