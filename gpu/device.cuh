@@ -137,6 +137,16 @@ fa_activate(float x, fa_gpu_activation activation)
 	}
 }
 
+/* Steele, Lea, Flood 2014: the number after x of a sequence that src/random.h has, too. */
+__device__ inline uint64_t
+fa_split_mix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15u;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+	return x ^ (x >> 31);
+}
+
 /* Where a thread of a kernel with one thread for every eight channels of every pixel is. */
 struct fa_place
 {

@@ -214,6 +214,7 @@ static const fa_engine_interface cuda_engine = {
 	.run = fa_cuda_run,
 	.trainer_open = fa_cuda_trainer_open,
 	.trainer_close = fa_cuda_trainer_close,
+	.augment = fa_cuda_augment,
 	.forward = fa_cuda_forward,
 	.backward = fa_cuda_backward,
 	.update = fa_cuda_update,

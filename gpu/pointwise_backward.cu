@@ -55,16 +55,6 @@ scale_backward(const T *in, const T *dy, T *d_factors, int n, int area, int chan
 	fa_store(d_factors + (size_t) image * channels + channel, sums);
 }
 
-/* Steele, Lea, Flood 2014 */
-__device__ inline uint64_t
-split_mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15u;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-	return x ^ (x >> 31);
-}
-
 template <typename T>
 __global__ void
 dropout(const T *in, T *out, size_t pixels, int channels, int padded, uint32_t threshold,
@@ -77,8 +67,8 @@ dropout(const T *in, T *out, size_t pixels, int channels, int padded, uint32_t t
 	if (pixel >= pixels)
 		return;
 	kept = channel < channels &&
-		   (uint32_t) (split_mix(split_mix(*key + operation) + pixel * channels + channel) >> 32) >=
-			   threshold;
+		   (uint32_t) (fa_split_mix(fa_split_mix(*key + operation) + pixel * channels + channel) >>
+					   32) >= threshold;
 	fa_from_float(kept ? fa_to_float(in[index]) * scale : 0.0f, &out[index]);
 }
 

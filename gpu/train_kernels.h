@@ -7,12 +7,55 @@
 #ifndef FA_GPU_TRAIN_KERNELS_H
 #define FA_GPU_TRAIN_KERNELS_H
 
+#include "../src/vision/augmentation.h"
 #include "kernels.h"
 
 #ifdef __cplusplus
 extern "C"
 {
 #endif
+
+	/* --- Augmentation (augment.cu, jpeg_loss.cu)
+	 * --------------------------------------------------- */
+
+	/* An fa_augmented on the device. */
+	typedef struct fa_gpu_augmented
+	{
+		fa_gpu_crop face; /* of `pixels` pixels to a side */
+		uint64_t noise_key;
+		int pixels, recolours, radius, quality;
+		int32_t colours[3][3], offset,
+			noise; /* noise: levels per unit of four bytes' sum, 1/65536 */
+		float blur;
+		uint8_t tones[256];
+	} fa_gpu_augmented;
+
+	/*
+	 * Where they are on their way, each image with room for size x size pixels but only `pixels` to
+	 * a row.
+	 */
+	typedef struct fa_gpu_studio
+	{
+		uint8_t *faces;  /* [count][size * size][3] */
+		float *blurred;  /* as many */
+		uint8_t *planes; /* [count][fa_gpu_plane_bytes(size)] */
+	} fa_gpu_studio;
+
+	/* Of an image's luma and its two planes of chroma, half as wide and high. */
+	static inline size_t
+	fa_gpu_plane_bytes(int size)
+	{
+		return (size_t) size * size + 2 * (size_t) ((size + 1) / 2) * ((size + 1) / 2);
+	}
+
+	/* pixels: [count, size, size, 3]; images: on the device */
+	extern fa_status fa_gpu_augment(const fa_gpu_augmented *images, int count, int size,
+									fa_blend blend, const fa_gpu_studio *studio, uint8_t *pixels,
+									cudaStream_t stream, fa_error *error);
+	/* Of it: what a JPEG of their quality makes of the studio's faces that have one. */
+	extern fa_status fa_gpu_jpeg_loss(const fa_gpu_augmented *images, int count, int size,
+									  const fa_gpu_studio *studio, cudaStream_t stream,
+									  fa_error *error);
 
 	/* --- Filters (filter.cu) ------------------------------------------------------------ */
 

@@ -31,6 +31,10 @@ fa_cuda_trainer_close(fa_trainer *t)
 		cudaGraphExecDestroy(t->forward.whole);
 	if (t->backward.whole != NULL)
 		cudaGraphExecDestroy(t->backward.whole);
+	fa_gpu_give(&t->engine->memory, &t->sources);
+	fa_gpu_give(&t->engine->memory, &t->studio);
+	if (t->pinned_sources != NULL)
+		cudaFreeHost(t->pinned_sources);
 	fa_gpu_give(&t->engine->memory, &t->arena);
 	fa_gpu_give(&t->engine->memory, &t->state_block);
 	if (t->pinned != NULL)

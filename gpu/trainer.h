@@ -1,7 +1,7 @@
 /*
  * trainer.h
  *		The CUDA engine's trainer from the inside: trainer.c opens it, steps and keeps its
- *		state, trainer_passes.c makes its passes.
+ *		state, trainer_passes.c makes its passes, augment.c its images.
  *
  * One batch size; every tensor is kept for the way back and has a gradient of its own where one
  * reaches it. An activation that alone reads what comes before it is part of that operation;
@@ -86,6 +86,11 @@ struct fa_trainer
 	size_t partial_count, mean_count, d_filter_size, spare_size, workspace_size;
 	float *zeros; /* a bias where there is none */
 
+	/* what augment works with, from its first call on */
+	fa_gpu_block sources, studio; /* images and their recipes; what is on its way */
+	char *pinned_sources;         /* as `sources` */
+	bool augmented;               /* the next forward pass's pixels are there */
+
 	char *pinned; /* on the host: pixels, outputs or their gradients, key, squares */
 	size_t pinned_outputs, pinned_key, pinned_squares;
 
@@ -130,6 +135,8 @@ extern fa_status fa_cuda_trainer_open(fa_engine *engine, const fa_net *net,
 									  const fa_weights *weights, const fa_trainer_options *options,
 									  fa_trainer **trainer, fa_error *error);
 extern void fa_cuda_trainer_close(fa_trainer *trainer);
+extern fa_status fa_cuda_augment(fa_trainer *trainer, const fa_augmented *images, fa_blend blend,
+								 uint8_t *pixels, fa_error *error);
 extern fa_status fa_cuda_forward(fa_trainer *trainer, const fa_batch *batch, float *const *outputs,
 								 fa_error *error);
 extern fa_status fa_cuda_backward(fa_trainer *trainer, const float *const *gradients,

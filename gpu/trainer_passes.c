@@ -485,14 +485,15 @@ run_pass(fa_trainer *t, fa_gpu_pass *pass, fa_status (*start)(fa_trainer *, fa_e
 }
 
 static fa_status
-forward(fa_trainer *t, fa_error *error)
+forward(fa_trainer *t, bool uploads, fa_error *error)
 {
 	size_t pixels = (size_t) t->options.count * t->options.height * t->options.width * 3;
 	cudaStream_t stream = t->engine->stream;
 
-	FA_TRY(
-		fa_gpu_status(cudaMemcpyAsync(t->pixels, t->pinned, pixels, cudaMemcpyHostToDevice, stream),
-					  "to take pixels", error));
+	if (uploads)
+		FA_TRY(fa_gpu_status(
+			cudaMemcpyAsync(t->pixels, t->pinned, pixels, cudaMemcpyHostToDevice, stream),
+			"to take pixels", error));
 	FA_TRY(fa_gpu_status(cudaMemcpyAsync(t->key, t->pinned + t->pinned_key, sizeof(uint64_t),
 										 cudaMemcpyHostToDevice, stream),
 						 "to take pixels", error));
@@ -515,12 +516,16 @@ fa_cuda_forward(fa_trainer *t, const fa_batch *batch, float *const *outputs, fa_
 	if (batch->count != t->options.count || batch->height != t->options.height ||
 		batch->width != t->options.width)
 		return fa_fail(error, FA_INVALID, "the trainer was opened for batches of another size");
+	if (batch->pixels == NULL && !t->augmented)
+		return fa_fail(error, FA_INVALID, "there are no pixels");
+	t->augmented = false;
 	t->ran_forward = false;
 	t->passes++;
 	key = t->options.seed + t->passes * GOLDEN;
-	memcpy(t->pinned, batch->pixels, pixels);
+	if (batch->pixels != NULL)
+		memcpy(t->pinned, batch->pixels, pixels);
 	memcpy(t->pinned + t->pinned_key, &key, sizeof(key));
-	status = forward(t, error);
+	status = forward(t, batch->pixels != NULL, error);
 	/* after a failure too: what has been started must not outlive this call */
 	ended = cudaStreamSynchronize(t->engine->stream);
 	FA_TRY(status);
