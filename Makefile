@@ -157,7 +157,7 @@ NVCC_FLAGS = -O3 -g -std=c++17 -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextr
 	$(foreach a,$(lastword $(CUDA_ARCHITECTURES)),-gencode arch=compute_$(a),code=compute_$(a))
 GPU_OBJECTS = $(GPU_SOURCES:%.c=$(BUILD)/%.o)
 
-EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on_device
+EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on_device test_augmentation
 
 ifeq ($(HAS_CUDA),yes)
 cuda: faceattr_cuda.so

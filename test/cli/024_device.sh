@@ -36,5 +36,9 @@ if test -f "$FACEATTR_CUDA"; then
 	ok 'the CPU goes on with it' $train --device cpu --epochs 4 --output "$dir/gpu" --resume
 	ok 'a GPU with what the CPU began' $train --device gpu --epochs 4 --output "$dir/cpu" --resume
 	ok '... they end alike' close_to "$dir/gpu" "$dir/cpu"
+	ok 'images augmented and blended by the CPU' $train --device cpu --augment 1 --mixup 0.4 --epochs 1 --output "$dir/host"
+	ok '... and by the GPU' $train --device gpu --augment 1 --mixup 0.4 --epochs 1 --output "$dir/device"
+	ok '... they end alike' close_to "$dir/device" "$dir/host"
+	ok '... which is not where plain ones end' sh -c "! cmp -s '$dir/device/history.jsonl' '$dir/gpu/history.jsonl'"
 fi
 echo "1..$number"

@@ -148,6 +148,42 @@ threads_and_beginning_change_nothing(void **state)
 	fa_loader_close(loader);
 }
 
+/* What a device is to make of images is what the loader makes of them. */
+static void
+drawn_images_are_those_that_are_made(void **state)
+{
+	fa_loader_options options = plain;
+	fa_loader *made, *drawn;
+
+	(void) state;
+	options.augment = fa_augment_defaults;
+	options.negatives = &negatives;
+	options.negative_share = 0.4;
+	options.workers = 2;
+	made = open_loader(&options, 3);
+	options.drawn_only = true;
+	drawn = open_loader(&options, 3);
+	for (int batch = 0; batch < 9; batch++) /* round the ring */
+	{
+		const fa_loaded *expected = next(made), *images = next(drawn);
+
+		assert_null(expected->images);
+		assert_null(images->pixels);
+		for (int i = 0; i < expected->count; i++)
+		{
+			uint8_t out[SIZE * SIZE * 3];
+			fa_error error;
+
+			assert_int_equal(fa_augmentation_apply(&images->images[i], SIZE, out, &error), FA_OK);
+			assert_memory_equal(out, expected->pixels + i * sizeof(out), sizeof(out));
+			for (int head = 0; head < FA_HEADS; head++)
+				assert_float_equal(images->targets[head][i], expected->targets[head][i], 0);
+		}
+	}
+	fa_loader_close(made);
+	fa_loader_close(drawn);
+}
+
 static void
 every_face_comes_once_an_epoch(void **state)
 {
@@ -406,6 +442,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_and_beginning_change_nothing),
+		cmocka_unit_test(drawn_images_are_those_that_are_made),
 		cmocka_unit_test(every_face_comes_once_an_epoch),
 		cmocka_unit_test(negatives_have_their_share),
 		cmocka_unit_test(without_shuffle_all_come_in_order),
