@@ -242,11 +242,12 @@ fuzz: fuzzers
 
 # --- Packages
 
-PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
+# of the PostgreSQL that is here, else of the distribution's
+PG_MAJOR ?= $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
 PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev libseccomp-dev \
 	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler libhdf5-dev \
-	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg postgresql-$(PG_MAJOR) \
-	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
+	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg \
+	$(if $(PG_MAJOR),postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR),postgresql postgresql-server-dev-all) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 deps:

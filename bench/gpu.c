@@ -329,6 +329,83 @@ check_training(const char *name, fa_precision precision, const char *precision_n
 	fa_net_free(&net);
 }
 
+/* Faces out of noise, half of them small, with everything that is done to them; `jpeg`: that, too.
+ */
+static fa_augmented *
+draw_images(int count, int side, bool jpeg)
+{
+	int wide = side + side / 2;
+	fa_augmented *images = calloc((size_t) count, sizeof(fa_augmented));
+
+	if (images == NULL)
+		exit(1);
+	for (int i = 0; i < count; i++)
+	{
+		fa_augmentation *how = &images[i].how;
+		double scale;
+
+		images[i].source =
+			(fa_image){wide, wide, (size_t) wide * 3, noise((size_t) wide * wide * 3)};
+		how->pixels = i % 2 == 0 ? side : side / 2;
+		scale = 1.2 * side / how->pixels;
+		how->frame = (fa_affine){scale, 0.1 * i / count, i, -0.1 * i / count, scale, 3};
+		how->recolours = true;
+		how->offset = 32768;
+		for (int c = 0; c < 3; c++)
+			how->colours[c][c] = 60000 - 200 * i;
+		for (int k = 0; k < 256; k++)
+			how->tones[k] = (uint8_t) k;
+		how->blur = 0.5 + 2.0 * i / count;
+		how->noise = 5;
+		how->noise_key = (uint64_t) i;
+		how->quality = jpeg ? 20 + i % 60 : 0;
+	}
+	return images;
+}
+
+static void
+free_images(fa_augmented *images, int count)
+{
+	for (int i = 0; i < count; i++)
+		fa_image_free(&images[i].source);
+	free(images);
+}
+
+/* The share of values that are more than a level away from the host's. */
+static void
+check_augmentation(bool jpeg, double tolerance)
+{
+	int side = small ? 33 : 200, count = small ? 2 : 32;
+	size_t each = (size_t) side * side * 3, differ = 0;
+	fa_trainer_options options = {
+		.count = count, .height = side, .width = side, .precision = FA_PRECISION_FP32};
+	fa_augmented *images = draw_images(count, side, jpeg);
+	uint8_t *pixels = noise(count * each), *expected = noise(each);
+	fa_trainer *trainer;
+	fa_weights weights;
+	fa_net net;
+
+	build("mobilenet_v1", &net);
+	weights = random_weights(&net);
+	must(gpu->trainer_open(engine, &net, &weights, &options, &trainer, &error), &error);
+	must(gpu->augment(trainer, images, (fa_blend){256, 0}, pixels, &error), &error);
+	for (int i = 0; i < count; i++)
+	{
+		must(fa_augmentation_apply(&images[i], side, expected, &error), &error);
+		for (size_t k = 0; k < each; k++)
+			differ += abs(pixels[i * each + k] - expected[k]) > 1;
+	}
+	verdict((double) differ <= tolerance * (double) (count * each),
+			jpeg ? "augmented images, with JPEG's loss" : "augmented images",
+			(double) differ / (double) (count * each), tolerance);
+	gpu->trainer_close(trainer);
+	free_images(images, count);
+	free(pixels);
+	free(expected);
+	fa_weights_free(&weights);
+	fa_net_free(&net);
+}
+
 /* An engine with next to no memory says so, and the next one works. */
 static void
 check_memory(void)
@@ -366,6 +443,8 @@ check(void)
 			check_training(networks[i].name, precisions[k].precision, precisions[k].name,
 						   precisions[k].gradient);
 		}
+	check_augmentation(false, 0.001);
+	check_augmentation(true, 0.1); /* roundings that fall the other way change whole blocks */
 	check_memory();
 	for (int i = 0; i < 3; i++)
 	{
@@ -416,8 +495,9 @@ time_inference(const char *name, int side, int count, fa_precision precision)
 }
 
 static double
-time_training(const char *name, int side, int count, fa_precision precision)
+time_training(const char *name, int side, int count, fa_precision precision, bool augments)
 {
+	fa_augmented *images = draw_images(count, side, true);
 	fa_batch batch = {count, side, side, noise((size_t) count * side * side * 3)};
 	fa_trainer_options options = {.count = count,
 								  .height = side,
@@ -449,8 +529,15 @@ time_training(const char *name, int side, int count, fa_precision precision)
 
 		for (int k = 0; k < (i < 0 && !small ? 3 : steps); k++)
 		{
+			fa_batch given = batch;
+
 			update.step++;
-			must(gpu->forward(trainer, &batch, outputs, &error), &error);
+			if (augments)
+			{
+				must(gpu->augment(trainer, images, (fa_blend){200, 1}, NULL, &error), &error);
+				given.pixels = NULL;
+			}
+			must(gpu->forward(trainer, &given, outputs, &error), &error);
 			for (int o = 0; o < net.output_count;
 				 o++) /* a loss's gradient costs the host as much */
 				outputs[o][0] *= 1e-3f;
@@ -467,6 +554,7 @@ time_training(const char *name, int side, int count, fa_precision precision)
 	free((void *) batch.pixels);
 	fa_weights_free(&weights);
 	fa_net_free(&net);
+	free_images(images, count);
 	return median(times, tries);
 }
 
@@ -484,13 +572,15 @@ bench(void)
 	one = side != 0 ? side : 224;
 	printf("| mobilenet_v1 224 x 224 fp16, batch 256 | %.0f /s | 40,000 /s | 120,000 /s |\n",
 		   batch * 1e3 / time_inference("mobilenet_v1", one, batch, FA_PRECISION_FP16));
-	printf("| training resnet50 200 x 200, all layers, fp16, batch 64 | %.0f /s | 2,000 /s | 4,000 "
-		   "/s |\n",
-		   (small ? 2 : 64) * 1e3 /
-			   time_training(
-				   "resnet50", small ? 33 : 200, small ? 2 : 64,
-				   /* random weights overflow fp16, which the emulated device takes for rubbish */
-				   small ? FA_PRECISION_FP32 : FA_PRECISION_FP16));
+	for (int augments = 0; augments < 2; augments++)
+		printf("| training resnet50 200 x 200, all layers, fp16, batch 64%s | %.0f /s | 2,000 /s | "
+			   "4,000 /s |\n",
+			   augments ? ", augmented and blended on the GPU" : "",
+			   (small ? 2 : 64) * 1e3 /
+				   time_training("resnet50", small ? 33 : 200, small ? 2 : 64,
+								 /* random weights overflow fp16, which the emulated device takes
+									for rubbish */
+								 small ? FA_PRECISION_FP32 : FA_PRECISION_FP16, augments != 0));
 }
 
 int
