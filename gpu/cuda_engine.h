@@ -48,6 +48,8 @@ extern fa_status fa_cuda_load_packed(fa_engine *engine, const fa_net *net, fa_pr
 extern fa_status fa_cuda_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 							 const fa_interrupt *interrupt, fa_error *error);
 
+extern fa_status fa_cuda_run_stream(fa_model *model, const fa_stream *stream,
+									const fa_interrupt *interrupt, fa_error *error);
 extern fa_status fa_cuda_run_warped(fa_model *model, const fa_warped *crops, int count, int height,
 									int width, float *const *outputs, const fa_interrupt *interrupt,
 									fa_error *error);

@@ -212,6 +212,7 @@ static const fa_engine_interface cuda_engine = {
 	.pack = fa_cuda_pack,
 	.load_packed = fa_cuda_load_packed,
 	.run = fa_cuda_run,
+	.run_stream = fa_cuda_run_stream,
 	.trainer_open = fa_cuda_trainer_open,
 	.trainer_close = fa_cuda_trainer_close,
 	.augment = fa_cuda_augment,

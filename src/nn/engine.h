@@ -48,6 +48,20 @@ typedef struct fa_batch
 	const uint8_t *pixels; /* count * height * width * 3 */
 } fa_batch;
 
+/* Batches one after the other, as they come, and where their outputs go. */
+typedef struct fa_stream
+{
+	/*
+	 * The next batch, and its outputs as of run; false: there is none now. While busy(device), the
+	 * device is at work on the batch before, and waiting for more costs nothing.
+	 */
+	bool (*next)(void *argument, fa_batch *batch, float *const **outputs,
+				 bool (*busy)(void *device), void *device);
+	/* The oldest of the batches that have not been told of has its outputs. */
+	void (*done)(void *argument);
+	void *argument;
+} fa_stream;
+
 /* A crop that shows source at map(p) in its point p, as fa_warp makes it. */
 typedef struct fa_warped
 {
@@ -151,6 +165,14 @@ typedef struct fa_engine_interface
 	 */
 	fa_status (*run)(fa_model *model, const fa_batch *batch, float *const *outputs,
 					 const fa_interrupt *interrupt, fa_error *error);
+
+	/*
+	 * Runs one batch after the other, all of one image size: the next one's pixels go up while
+	 * the device works on the one before. No more than two are at work. After an
+	 * error, those that have not been told of have no outputs (optional).
+	 */
+	fa_status (*run_stream)(fa_model *model, const fa_stream *stream, const fa_interrupt *interrupt,
+							fa_error *error);
 
 	/* On crops that the device itself cuts out, within a level of fa_warp's (optional). */
 	fa_status (*run_warped)(fa_model *model, const fa_warped *crops, int count, int height,

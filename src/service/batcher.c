@@ -12,6 +12,11 @@
  * session never waits. Otherwise when it has as many requests as the batch before it, of the
  * same network, or when its oldest has waited batch_delay. So sessions that all wait for the
  * same batch come together in the next one, too.
+ *
+ * Where the engine runs streams of batches, the next batch of the same kind goes up while the
+ *device works on the one before: the runner is asked for it meanwhile, and answers the one before
+ * when it is done. Anything else that waits ends the stream. Loading and making room happen
+ * between streams, when nothing is at work.
  */
 #include "batcher.h"
 
@@ -29,8 +34,9 @@
 #define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
 #define USUAL_SIDE 640                 /* of a photo at detection */
 #define LOOK_BACK 20                   /* batch delays after which nobody is expected */
-#define LARGEST_SIDE 16384             /* of an image */
-#define MAX_COUNT 65536                /* images of a request */
+#define LOOK_AGAIN 50      /* microseconds between questions whether the device is busy */
+#define LARGEST_SIDE 16384 /* of an image */
+#define MAX_COUNT 65536    /* images of a request */
 
 /* What requests must have in common to share a batch. */
 typedef struct batch_key
@@ -56,6 +62,11 @@ typedef struct batch
 	uint8_t *pixels;
 	size_t capacity;
 	int64_t since; /* when the oldest was added */
+	/* the runner's */
+	int64_t started;
+	float *outputs[FA_MAX_OUTPUTS]; /* NULL: the network has no such output */
+	char *memory;                   /* of them all */
+	size_t memory_size;
 } batch;
 
 /* How many requests the latest batch of a part had: what is to be expected of the next. */
@@ -76,8 +87,6 @@ struct fa_batcher
 	int loads[FA_RING_MAX_SLOTS + FA_RING_WORKERS], load_count;
 	lately lately[2];
 	/* the runner's */
-	float *outputs[FA_MAX_OUTPUTS];
-	size_t output_capacity[FA_MAX_OUTPUTS];
 	fa_shape *shapes;
 	fa_interrupt beat;
 };
@@ -333,24 +342,29 @@ network(fa_batcher *b, const batch *of, fa_served_model **served, fa_model **mod
 		sizes[a->outputs[i]] = (size_t) a->heads[i].classes;
 	sizes[a->embedding] = (size_t) a->embedding_size;
 	*model = a->model;
-	(*served)->images += (uint64_t) of->count;
 	return FA_OK;
 }
 
 static fa_status
-make_outputs(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS], fa_error *error)
+make_outputs(batch *of, const size_t sizes[FA_MAX_OUTPUTS], fa_error *error)
 {
+	size_t each = 0, place = 0;
+
+	for (int i = 0; i < FA_MAX_OUTPUTS; i++)
+		each += sizes[i] * sizeof(float);
+	if (each * (size_t) of->count > of->memory_size)
+	{
+		free(of->memory);
+		of->memory_size = 0;
+		of->memory = malloc(each * (size_t) of->count);
+		if (of->memory == NULL)
+			return fa_no_memory(error, each * (size_t) of->count);
+		of->memory_size = each * (size_t) of->count;
+	}
 	for (int i = 0; i < FA_MAX_OUTPUTS; i++)
 	{
-		size_t needed = sizes[i] * (size_t) of->count * sizeof(float);
-
-		if (needed <= b->output_capacity[i])
-			continue;
-		free(b->outputs[i]);
-		b->outputs[i] = malloc(needed);
-		b->output_capacity[i] = b->outputs[i] == NULL ? 0 : needed;
-		if (b->outputs[i] == NULL)
-			return fa_no_memory(error, needed);
+		of->outputs[i] = sizes[i] == 0 ? NULL : (float *) (void *) (of->memory + place);
+		place += sizes[i] * (size_t) of->count * sizeof(float);
 	}
 	return FA_OK;
 }
@@ -370,7 +384,7 @@ run_pieces(fa_batcher *b, const batch *of, fa_served_model *served, fa_model *mo
 		fa_status status;
 
 		for (int i = 0; i < FA_MAX_OUTPUTS; i++)
-			outputs[i] = sizes[i] == 0 ? NULL : b->outputs[i] + done * sizes[i];
+			outputs[i] = sizes[i] == 0 ? NULL : of->outputs[i] + done * sizes[i];
 		status = b->interface->run(model, &piece, outputs, &b->beat, error);
 		if (status == FA_NO_MEMORY && fa_models_make_room(b->models, served))
 			continue;
@@ -414,7 +428,7 @@ hand_out(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS])
 				{
 					size_t n = sizes[i] * (size_t) s->count * sizeof(float);
 
-					memcpy(to, b->outputs[i] + first * sizes[i], n);
+					memcpy(to, of->outputs[i] + first * sizes[i], n);
 					to += n;
 				}
 			reply->length = length;
@@ -436,40 +450,6 @@ fill_bin(int count)
 	return bin;
 }
 
-static void
-run_batch(fa_batcher *b, batch *of)
-{
-	fa_ring_header *header = b->ring->header;
-	int64_t start = fa_ring_now();
-	size_t sizes[FA_MAX_OUTPUTS];
-	fa_served_model *served;
-	fa_model *model;
-	fa_error error;
-	fa_status status = network(b, of, &served, &model, sizes, &error);
-
-	if (status == FA_OK)
-		status = make_outputs(b, of, sizes, &error);
-	if (status == FA_OK)
-		status = run_pieces(b, of, served, model, sizes, &error);
-	for (int i = 0; i < of->requests; i++)
-		atomic_fetch_add(&header->wait_time, (uint64_t) (start - of->shares[i].submitted));
-	atomic_fetch_add(&header->run_time, (uint64_t) (fa_ring_now() - start));
-	atomic_fetch_add(&header->images, (uint64_t) of->count);
-	atomic_fetch_add(&header->batches, 1);
-	atomic_fetch_add(&header->fill[fill_bin(of->count)], 1);
-	never_stop(b);
-	if (status == FA_OK)
-	{
-		hand_out(b, of, sizes);
-		return;
-	}
-	show_error(b->ring, &error);
-	for (int i = 0; i < of->requests; i++)
-		fa_service_refuse(b->ring, of->shares[i].slot, &error);
-	if (status == FA_DEVICE_LOST)
-		fa_service_die(b->ring, &error);
-}
-
 /* --- The runner: when --------------------------------------------------------------------------
  */
 
@@ -487,10 +467,12 @@ time_left(const fa_batcher *b, const batch *open, int64_t now)
 	return delay - (now - open->since);
 }
 
-/* Under the lock: takes the batch that starts now out of the list; NULL: wait so long (< 0: for
- * ever). */
+/*
+ * Under the lock: takes the batch that starts now out of the list; NULL: wait so long (< 0: for
+ * ever), or not at all (0), since it is not of the one kind that is asked for.
+ */
 static batch *
-take_batch(fa_batcher *b, int64_t *wait)
+take_batch(fa_batcher *b, const batch_key *kind, int64_t *wait)
 {
 	int64_t now = fa_ring_now();
 
@@ -500,6 +482,11 @@ take_batch(fa_batcher *b, int64_t *wait)
 		batch *open = *link;
 		int64_t left = open->requests == 0 ? -1 : time_left(b, open, now);
 
+		if (left == 0 && kind != NULL && memcmp(kind, &open->key, sizeof(*kind)) != 0)
+		{
+			*wait = 0;
+			return NULL;
+		}
 		if (left == 0)
 		{
 			*link = open->next;
@@ -522,6 +509,12 @@ give_back(fa_batcher *b, batch *done)
 		done->pixels = NULL;
 		done->capacity = 0;
 	}
+	if (done->memory_size > KEPT_BYTES)
+	{
+		free(done->memory);
+		done->memory = NULL;
+		done->memory_size = 0;
+	}
 	done->next = b->spare;
 	b->spare = done;
 }
@@ -541,6 +534,151 @@ sleep_until_added(fa_batcher *b, int64_t microseconds)
 	until.tv_sec += (time_t) (microseconds / 1000000) + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_cond_timedwait(&b->added, &b->lock, &until);
+}
+
+/* --- The runner: running -----------------------------------------------------------------------
+ */
+
+/* Answers a batch's requests, and the batch is free again. */
+static void
+end_batch(fa_batcher *b, batch *of, const size_t sizes[FA_MAX_OUTPUTS], fa_status status,
+		  const fa_error *error)
+{
+	fa_ring_header *header = b->ring->header;
+
+	for (int i = 0; i < of->requests; i++)
+		atomic_fetch_add(&header->wait_time, (uint64_t) (of->started - of->shares[i].submitted));
+	atomic_fetch_add(&header->run_time, (uint64_t) (fa_ring_now() - of->started));
+	atomic_fetch_add(&header->images, (uint64_t) of->count);
+	atomic_fetch_add(&header->batches, 1);
+	atomic_fetch_add(&header->fill[fill_bin(of->count)], 1);
+	never_stop(b);
+	if (status == FA_OK)
+		hand_out(b, of, sizes);
+	else
+	{
+		show_error(b->ring, error);
+		for (int i = 0; i < of->requests; i++)
+			fa_service_refuse(b->ring, of->shares[i].slot, error);
+		if (status == FA_DEVICE_LOST)
+			fa_service_die(b->ring, error);
+	}
+	fa_models_show(b->models);
+	pthread_mutex_lock(&b->lock);
+	give_back(b, of);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* A stream of batches of one kind. */
+typedef struct flight
+{
+	fa_batcher *b;
+	batch *first;      /* to be begun with */
+	batch *batches[2]; /* at work, by their number */
+	int started, ended;
+	batch_key kind;
+	int requests; /* of the latest */
+	fa_served_model *served;
+	const size_t *sizes;
+} flight;
+
+static void
+begin_batch(batch *of, fa_served_model *served)
+{
+	of->started = fa_ring_now();
+	if (served != NULL)
+		served->images += (uint64_t) of->count;
+}
+
+/* Of the same kind, if it is next: as long as the device is busy, one is worth waiting for. */
+static batch *
+wait_for_batch(flight *f, bool (*busy)(void *device), void *device)
+{
+	fa_batcher *b = f->b;
+	int64_t until = fa_ring_now() + atomic_load(&b->ring->header->batch_delay), wait;
+	batch *of = NULL;
+
+	pthread_mutex_lock(&b->lock);
+	while (b->load_count == 0 && (of = take_batch(b, &f->kind, &wait)) == NULL && wait != 0 &&
+		   f->requests > 1 && fa_ring_now() < until && busy(device))
+		sleep_until_added(b, LOOK_AGAIN);
+	pthread_mutex_unlock(&b->lock);
+	return of;
+}
+
+static bool
+next_batch(void *argument, fa_batch *pixels, float *const **outputs, bool (*busy)(void *device),
+		   void *device)
+{
+	flight *f = argument;
+	batch *of = f->first != NULL ? f->first : wait_for_batch(f, busy, device);
+	fa_error error;
+
+	f->first = NULL;
+	if (of == NULL)
+		return false;
+	begin_batch(of, f->served);
+	f->requests = of->requests;
+	if (make_outputs(of, f->sizes, &error) != FA_OK)
+	{
+		end_batch(f->b, of, f->sizes, error.status, &error);
+		return false;
+	}
+	*pixels = (fa_batch){of->count, (int) of->key.height, (int) of->key.width, of->pixels};
+	*outputs = of->outputs;
+	f->batches[f->started++ % 2] = of;
+	return true;
+}
+
+static void
+batch_done(void *argument)
+{
+	flight *f = argument;
+
+	end_batch(f->b, f->batches[f->ended++ % 2], f->sizes, FA_OK, NULL);
+}
+
+/* What the stream leaves after an error ends with it, but for memory's: then in smaller pieces. */
+static void
+run_stream(fa_batcher *b, batch *first, fa_served_model *served, fa_model *model,
+		   const size_t sizes[FA_MAX_OUTPUTS])
+{
+	flight f = {.b = b, .first = first, .kind = first->key, .served = served, .sizes = sizes};
+	fa_stream stream = {next_batch, batch_done, &f};
+	fa_error error;
+	fa_status status = b->interface->run_stream(model, &stream, &b->beat, &error);
+	bool again = status == FA_NO_MEMORY;
+
+	while (f.ended < f.started)
+	{
+		batch *of = f.batches[f.ended++ % 2];
+
+		if (again)
+			status = run_pieces(b, of, served, model, sizes, &error);
+		end_batch(b, of, sizes, status, &error);
+	}
+}
+
+static void
+run_batch(fa_batcher *b, batch *of)
+{
+	size_t sizes[FA_MAX_OUTPUTS];
+	fa_served_model *served;
+	fa_model *model;
+	fa_error error;
+	fa_status status = network(b, of, &served, &model, sizes, &error);
+
+	if (status == FA_OK && b->interface->run_stream != NULL)
+	{
+		run_stream(b, of, served, model, sizes);
+		return;
+	}
+	begin_batch(of, status == FA_OK ? served : NULL);
+	if (status == FA_OK)
+		status = make_outputs(of, sizes, &error);
+	if (status == FA_OK)
+		status = run_pieces(b, of, served, model, sizes, &error);
+	end_batch(b, of, sizes, status, &error);
 }
 
 void
@@ -572,13 +710,11 @@ fa_batcher_run(fa_batcher *b)
 			never_stop(b);
 			pthread_mutex_lock(&b->lock);
 		}
-		else if ((taken = take_batch(b, &wait)) != NULL)
+		else if ((taken = take_batch(b, NULL, &wait)) != NULL)
 		{
 			pthread_mutex_unlock(&b->lock);
 			run_batch(b, taken);
-			fa_models_show(b->models);
 			pthread_mutex_lock(&b->lock);
-			give_back(b, taken);
 		}
 		else
 			sleep_until_added(b, wait);

@@ -284,6 +284,179 @@ test_omitted_waits(void **state)
 	}
 }
 
+/* --- Streams of batches --------------------------------------------------------------------- */
+
+#define BATCHES 5
+#define IMAGES_OF_RIVER 106
+
+static const int counts[BATCHES] = {16, 16, 3, 70, 1};
+
+/* Batches of one block of images, and what has become of them. */
+typedef struct river
+{
+	int given, done, images;
+	const uint8_t *pixels;
+	float *values, *outputs[BATCHES][1];
+	int was_busy; /* how often a batch was at work when the next was asked for */
+} river;
+
+static bool
+give_next(void *argument, fa_batch *batch, float *const **outputs, bool (*busy)(void *device),
+		  void *device)
+{
+	river *r = argument;
+
+	r->was_busy += busy(device);
+	assert_in_range(r->given - r->done, 0, 1); /* with the next one, two */
+	if (r->given == BATCHES)
+	{
+		while (busy(device)) /* it comes to its end without being waited for */
+			;
+		return false;
+	}
+	*batch = (fa_batch){counts[r->given], SMALL_SIDE, SMALL_SIDE,
+						r->pixels + (size_t) r->images * SMALL_SIDE * SMALL_SIDE * 3};
+	r->outputs[r->given][0] = r->values + (size_t) r->images * SMALL_VALUES;
+	*outputs = r->outputs[r->given];
+	r->images += counts[r->given++];
+	return true;
+}
+
+static void
+note_done(void *argument)
+{
+	((river *) argument)->done++;
+}
+
+/* All batches through a model, their values malloc'ed. */
+static fa_status
+run_river(fa_model *model, river *r, fa_error *error)
+{
+	uint8_t *pixels = random_pixels(IMAGES_OF_RIVER, SMALL_SIDE, SMALL_SIDE, 3);
+	fa_stream stream = {give_next, note_done, r};
+	fa_status status;
+
+	*r = (river){.pixels = pixels, .values = calloc(IMAGES_OF_RIVER * SMALL_VALUES, sizeof(float))};
+	status = cuda()->run_stream(model, &stream, NULL, error);
+	free(pixels);
+	return status;
+}
+
+static void
+test_stream(void **state)
+{
+	float *expected = expect_small(IMAGES_OF_RIVER);
+
+	(void) state;
+	for (int when = EMULATED_LAZY; when < EMULATED_RANDOM + 10; when++)
+	{
+		fa_engine *engine;
+		fa_model *model;
+		fa_error error;
+		river r;
+
+		reset_device();
+		emulated_schedule(when);
+		engine = open_engine(NULL);
+		model = load_small(engine, FA_PRECISION_FP32);
+		for (int turn = 0; turn < 2; turn++)
+		{
+			assert_int_equal(run_river(model, &r, &error), FA_OK);
+			assert_int_equal(r.done, BATCHES);
+			assert_close(r.values, expected, IMAGES_OF_RIVER, 1e-5);
+			free(r.values);
+			if (when == EMULATED_LAZY) /* all but the first were asked for meanwhile */
+				assert_int_equal(r.was_busy, BATCHES);
+		}
+		cuda()->unload(model);
+		close_engine(engine);
+	}
+	free(expected);
+}
+
+static void
+stream_without(int n)
+{
+	fa_engine *engine = open_engine(NULL);
+	fa_model *model = load_small(engine, FA_PRECISION_FP32);
+	fa_error error;
+	river r;
+
+	for (int turn = 0; turn < 3; turn++)
+	{
+		emulated_omit_wait(turn == 2 ? n : 0);
+		if (run_river(model, &r, &error) != FA_OK)
+			abort();
+		free(r.values);
+	}
+	fprintf(stderr, "waits: %d\n", emulated_waits());
+	emulated_omit_wait(0);
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
+/*
+ * As test_omitted_waits. Of six parts, four are the first with their number of images, and have an
+ * arena of their own: their pixels need not wait either.
+ */
+static void
+test_omitted_waits_of_streams(void **state)
+{
+	static char words[65536];
+	int waits = 0, missed = 0;
+
+	(void) state;
+	reset_device();
+	assert_true(survives(stream_without, 0, words, sizeof(words)));
+	assert_int_equal(sscanf(words, "waits: %d", &waits), 1);
+	assert_int_equal(waits, 3 * 6);
+	for (int n = 2; n <= waits; n++)
+		missed += !survives(stream_without, n, words, sizeof(words));
+	assert_int_equal(missed, 3 * 6 - 1 - 4);
+}
+
+/* Each call fails in turn: an error, and the batches that were told of have their outputs. */
+static void
+test_failing_streams(void **state)
+{
+	float *expected = expect_small(IMAGES_OF_RIVER);
+	int failed = 0;
+
+	(void) state;
+	for (int n = 1;; n++)
+	{
+		fa_engine *engine;
+		fa_model *model;
+		fa_error error;
+		fa_status status;
+		bool over;
+		river r;
+
+		reset_device();
+		engine = open_engine(NULL);
+		model = load_small(engine, FA_PRECISION_FP32);
+		assert_int_equal(run_river(model, &r, &error), FA_OK);
+		free(r.values);
+		emulated_fail(n);
+		status = run_river(model, &r, &error);
+		over = emulated_failed() == NULL;
+		emulated_fail(0);
+		assert_true(status != FA_OK || r.done == BATCHES);
+		for (int i = 0, images = 0; i < r.done; images += counts[i++])
+			assert_close(r.values + images * SMALL_VALUES, expected + images * SMALL_VALUES,
+						 counts[i], 1e-5);
+		failed += status != FA_OK;
+		free(r.values);
+		cuda()->unload(model);
+		close_engine(engine);
+		if (over)
+			break;
+	}
+	printf("# %d clean errors\n", failed);
+	assert_true(failed > 20);
+	free(expected);
+}
+
 int
 main(void)
 {
@@ -295,6 +468,9 @@ main(void)
 		cmocka_unit_test(test_what_is_seen),
 		cmocka_unit_test(test_schedules),
 		cmocka_unit_test(test_omitted_waits),
+		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_omitted_waits_of_streams),
+		cmocka_unit_test(test_failing_streams),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
