@@ -242,11 +242,13 @@ fuzz: fuzzers
 
 # --- Packages
 
-PG_MAJOR ?= $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
+# PostgreSQL of the version that pg_config is of, or that PG_MAJOR=17 chooses; else the one that the distribution has
+PG_MAJOR ?= $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+POSTGRESQL = $(foreach v,$(PG_MAJOR),postgresql-$v postgresql-server-dev-$v)
 PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev libseccomp-dev \
 	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler libhdf5-dev \
-	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg postgresql-$(PG_MAJOR) \
-	postgresql-server-dev-$(PG_MAJOR) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
+	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg \
+	$(or $(POSTGRESQL),postgresql postgresql-server-dev-all) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 deps:
