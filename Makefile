@@ -189,7 +189,7 @@ $(BUILD)/test/gpu/test_plans: $(BUILD)/test/gpu/test_plans.o $(GPU_OBJECTS) $(GP
 	@$(foreach s,$(wildcard $(CUDA_ROOT)/lib64/stubs/libcuda.so),ln -sf $(s) $(@D)/libcuda.so.1)
 
 # the same engine on a device that is a program
-EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime races cudnn) \
+EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime streams kernels races cudnn) \
 	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
 # of kernels every access is seen (test/gpu/races.h)
 SEEN_FLAGS = -fno-sanitize=address -fsanitize=thread --param tsan-instrument-func-entry-exit=0
@@ -242,12 +242,13 @@ fuzz: fuzzers
 
 # --- Packages
 
-# of the PostgreSQL that is here, else of the distribution's
+# PostgreSQL of the version that pg_config is of, or that PG_MAJOR=17 chooses; else the one that the distribution has
 PG_MAJOR ?= $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+POSTGRESQL = $(foreach v,$(PG_MAJOR),postgresql-$v postgresql-server-dev-$v)
 PACKAGES = gcc libc6-dev pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev libfreetype-dev libseccomp-dev \
 	fonts-dejavu-core libjansson-dev libarchive-dev libpq-dev libprotobuf-c-dev protobuf-c-compiler libhdf5-dev \
 	libavdevice-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev ffmpeg \
-	$(if $(PG_MAJOR),postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR),postgresql postgresql-server-dev-all) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
+	$(or $(POSTGRESQL),postgresql postgresql-server-dev-all) clang libclang-rt-dev libcmocka-dev perl libipc-run-perl
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 deps:

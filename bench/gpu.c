@@ -464,7 +464,7 @@ time_inference(const char *name, int side, int count, fa_precision precision)
 	fa_batch batch = {count, side, side, noise((size_t) count * side * side * 3)};
 	int repeat = small ? 1 : count == 1 ? 200 : 20;
 	int tries = small ? 1 : TRIES;
-	double times[TRIES];
+	double times[TRIES] = {0};
 	float **outputs;
 	fa_weights weights;
 	fa_model *model;
@@ -513,7 +513,7 @@ time_training(const char *name, int side, int count, fa_precision precision, boo
 						.clip_norm = 5,
 						.ema_decay = 0.999f};
 	int steps = small ? 1 : 10, tries = small ? 1 : TRIES;
-	double times[TRIES];
+	double times[TRIES] = {0};
 	float **outputs, norm;
 	fa_trainer *trainer;
 	fa_weights weights;

@@ -196,7 +196,7 @@ main(int argc, char **argv)
 	const char *model = argc > 2 ? argv[2] : "weights/default.safetensors";
 	pid_t service = start_service(program);
 	fa_pipeline *own, *remote = remote_pipeline(model);
-	const uint8_t *pixels = calloc(64 * 512 * 512, 3);
+	const uint8_t *pixels = calloc((size_t) 64 * 512 * 512, 3);
 	double direct, batched;
 
 	must(fa_pipeline_open(&fa_cpu_engine, NULL, FA_PRECISION_AUTO, "weights", model, &own, &error));

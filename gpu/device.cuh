@@ -19,7 +19,6 @@
 #ifdef __CUDACC__
 #define FA_LAUNCH(kernel, blocks, threads, stream, ...)                                            \
 	kernel<<<blocks, threads, 0, stream>>>(__VA_ARGS__)
-#define FA_SEEN(value) (value)
 #endif
 
 /* `launch` once with T as the type that `type` names. */
@@ -57,19 +56,19 @@ fa_blocks(size_t threads)
 __device__ inline float
 fa_to_float(float value)
 {
-	return FA_SEEN(value);
+	return value;
 }
 
 __device__ inline float
 fa_to_float(__half value)
 {
-	return FA_SEEN(__half2float(value));
+	return __half2float(value);
 }
 
 __device__ inline float
 fa_to_float(__nv_bfloat16 value)
 {
-	return FA_SEEN(__bfloat162float(value));
+	return __bfloat162float(value);
 }
 
 __device__ inline void

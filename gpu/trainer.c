@@ -113,7 +113,7 @@ make_states(fa_trainer *t, fa_error *error)
 						   t->block_count / FA_GPU_GROUP * sizeof(fa_gpu_rule) + 1,
 					   "for training", &t->state_block, error));
 	for (int i = 0; i <= FA_STATE_GRADIENTS; i++)
-		t->states[i] = (float *) (t->state_block.address + i * bytes);
+		t->states[i] = (void *) (t->state_block.address + i * bytes);
 	t->rules = (fa_gpu_rule *) (t->state_block.address + (FA_STATE_GRADIENTS + 1) * bytes);
 	FA_TRY(fa_gpu_status(
 		cudaMemsetAsync(t->state_block.address, 0, t->state_block.size, t->engine->stream),

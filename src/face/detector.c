@@ -52,7 +52,7 @@ load_network(fa_detector *d, fa_engine *engine, fa_precision precision, const ch
 	fa_net net;
 	fa_status status;
 
-	if (block == NULL)
+	if (path != NULL)
 		FA_TRY(fa_weights_read(&weights, path, error));
 	status = fa_net_yunet_n(&net, error);
 	if (status == FA_OK)

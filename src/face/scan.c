@@ -20,9 +20,13 @@
 #include <string.h>
 #include <time.h>
 
-#define PLACES (2 * FA_SCAN_PHOTOS)
 #define MAX_THREADS 64
 #define PATIENCE 10000000 /* nanoseconds between the caller's questions whether to stop */
+
+enum
+{
+	PLACES = 2 * FA_SCAN_PHOTOS
+};
 
 typedef enum photo_state
 {

@@ -59,7 +59,7 @@
 	X(dnnl_primitive_desc_create)
 #endif
 
-#define FA_DNNL_MEMBER(name) __typeof__(name) *name;
+#define FA_DNNL_MEMBER(name) __typeof__(name) *(name);
 typedef struct fa_dnnl_table
 {
 	FA_DNNL_COMMON(FA_DNNL_MEMBER)

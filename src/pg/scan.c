@@ -162,7 +162,7 @@ take_found(FaceScan *s, const FaceType *type, const fa_pipeline *pipeline, Found
 	Datum *values;
 
 	found->key = s->keys[s->first_key];
-	s->first_key = (s->first_key + 1) % lengthof(s->keys);
+	s->first_key = (s->first_key + 1) % (int) lengthof(s->keys);
 	s->key_count--;
 	memset(&found->error, 0, sizeof(found->error));
 	found->count = 0;

@@ -134,6 +134,7 @@ oldest(fa_models *m, const fa_served_model *but, bool on_device)
 	{
 		fa_served_model *model = &m->models[i];
 
+		/* cppcheck-suppress nullPointerRedundantCheck ; no model is at NULL */
 		if (model->used && model != but && (!on_device || model->attributes.model != NULL) &&
 			(found == NULL || model->last_use < found->last_use))
 			found = model;

@@ -358,6 +358,7 @@ work(void *argument)
 	{
 		fa_no_memory(&error, sizeof(worker));
 		fa_service_die(photos->ring, &error);
+		return NULL; /* for cppcheck, which goes on */
 	}
 	w->photos = photos;
 	pthread_mutex_lock(&photos->lock);

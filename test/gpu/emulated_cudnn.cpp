@@ -261,6 +261,14 @@ values(const descriptor *d, cudnnBackendAttributeName_t name, cudnnBackendAttrib
 	return all;
 }
 
+template <typename V>
+static void
+must_have(const descriptor *d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type)
+{
+	if (values<V>(d, name, type).empty())
+		emulated_complain("attribute %d has no value", name);
+}
+
 static descriptor *
 part(const descriptor *d, cudnnBackendAttributeName_t name, cudnnBackendDescriptorType_t type)
 {
@@ -458,7 +466,7 @@ cudnnBackendFinalize(cudnnBackendDescriptor_t given)
 		case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
 			of = part(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH,
 					  CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-			(void) values<int>(d, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE).at(0);
+			must_have<int>(d, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE);
 			d->graph = of->graph;
 			if (plans == EMULATED_NONE ||
 				(plans == EMULATED_UNFUSED && d->graph->operations.size() > 1))
@@ -474,8 +482,8 @@ cudnnBackendFinalize(cudnnBackendDescriptor_t given)
 			d->engine = (engine_kind) index;
 			break;
 		case CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR:
-			(void) values<int>(d, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE).at(0);
-			(void) values<int64_t>(d, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64).at(0);
+			must_have<int>(d, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE);
+			must_have<int64_t>(d, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64);
 			break;
 		case CUDNN_BACKEND_ENGINECFG_DESCRIPTOR:
 			of = part(d, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR);

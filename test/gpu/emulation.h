@@ -2,8 +2,7 @@
  * emulation.h
  *		A CUDA device on the CPU, so that the engine's own code runs where there is no
  *		GPU. The kernels are compiled as plain C++ with this header before them, and the
- *		engine is linked with emulated_runtime.cpp and emulated_cudnn.cpp in place of
- *		NVIDIA's libraries.
+ *		engine is linked with the emulated_*.cpp in place of NVIDIA's libraries.
  *
  * Work is queued on streams and done in any order that streams and events permit, the tests
  * say which. What a real device would punish, or worse, let pass, ends the program with a
@@ -82,7 +81,6 @@ extern dim3 emulated_block_size;
 extern void emulated_barrier();
 extern void emulated_launch(unsigned blocks, unsigned threads, cudaStream_t stream,
 							std::function<void()> thread);
-extern float emulated_seen(float value);
 
 template <typename... Parameters, typename... Arguments>
 std::function<void()>
@@ -107,7 +105,6 @@ atomicAdd(int *to, int added)
 #define blockIdx emulated_block
 #define blockDim emulated_block_size
 #define __syncthreads emulated_barrier
-#define FA_SEEN emulated_seen
 #define FA_LAUNCH(kernel, blocks, threads, stream, ...)                                            \
 	emulated_launch(blocks, threads, stream, emulated_bind(kernel, __VA_ARGS__))
 

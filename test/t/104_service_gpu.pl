@@ -67,6 +67,44 @@ is(query("SELECT faceattr_stat_reset(); $gpu $age SELECT gpu_images FROM faceatt
 is(query("$gpu SET faceattr.run_in = 'backend'; $age SELECT pg_read_file('/proc/self/maps') ~ 'faceattr_cuda'"), "$expected\nt", 'or the session, where it is told to');
 like((session("$service $cpu $age"))[1], qr/ERROR:  55000: faceattr-service runs on a GPU\nDETAIL:  .+\nHINT:  Set faceattr\.device to auto/, 'no CPU is to be had of it');
 
+# --- Its memory: models leave, the least recently used first
+
+for my $n (0 .. 2)
+{
+	my $file = model_file("model$n", sub { $_[1][1]{labels} = ["m$n", "f$n"] });
+	query("SELECT face_model_import('model$n', '$file')");
+}
+sub with_model { return "SELECT f.gender || round(f.age) FROM (SELECT (face_array(image, 'model$_[0]'))[1].* FROM photos WHERE name = 'portrait.jpg' OFFSET 0) f;\n" }
+sub on_the_gpu { return query(q{SELECT string_agg(coalesce(name, 'default'), ' ' ORDER BY name) FROM faceattr_stat_service_models LEFT JOIN face_model ON sha256 = key WHERE resident}) }
+my @answers = map { query($cpu . with_model($_)) } 0 .. 2;
+sub leaves
+{
+	my ($n, $resident, $what) = @_;
+	is(query(with_model($n)) . ': ' . on_the_gpu(), "$answers[$n]: $resident", $what);
+}
+query(with_model($_)) for 0, 1;
+leaves(2, 'model0 model1 model2 default', 'without a limit all are there');
+configure('faceattr.gpu_memory', '1MB');
+ok($node->poll_query_until('postgres', with_model(0) . 'SELECT count(*) = 1 FROM faceattr_stat_service_models WHERE resident', "$answers[0]\nt"), 'where not even one fits, the one in use is there');
+leaves($_, "model$_", "one after the other: $_") for 1, 2, 0;
+
+# As much as two take, with the detector
+my $room = 0;
+do
+{
+	$room += 4;
+	configure('faceattr.gpu_memory', "${room}MB");
+	query(with_model($_)) for 1, 2;
+} until $room >= 512 || on_the_gpu() eq 'model1 model2';
+leaves(1, 'model1 model2', "two fit in $room MB");
+leaves(0, 'model0 model1', 'a third one takes the place of the one not used for longest');
+leaves(1, 'model0 model1', 'those that stay answer');
+leaves(2, 'model1 model2', 'use counts, and not when it came');
+leaves(0, 'model0 model2', 'and so on');
+configure('faceattr.gpu_memory', 0);
+ok($node->poll_query_until('postgres', join('', map { with_model($_) } 0 .. 2) . 'SELECT count(*) = 3 FROM faceattr_stat_service_models WHERE resident', join("\n", @answers, 't')), 'without a limit nobody leaves');
+is(service($node, 'restarts'), 0, 'the service has been up all the time');
+
 # --- It dies
 
 my $pid = service($node, 'pid');

@@ -652,11 +652,14 @@ test_sandbox(void **state)
 	if (child == 0)
 	{
 		pthread_t thread;
+		void *memory;
 
 		fa_sandbox_enter(directories, 1, NULL, false);
-		if (pthread_create(&thread, NULL, nothing, NULL) != 0 || malloc(64 << 20) == NULL)
+		memory = malloc(64 << 20);
+		if (pthread_create(&thread, NULL, nothing, NULL) != 0 || memory == NULL)
 			_exit(255);
 		pthread_join(thread, NULL);
+		free(memory);
 		_exit((int) try_everything(MODEL, secret));
 	}
 	waitpid(child, &status, 0);
