@@ -34,9 +34,10 @@
 #define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
 #define USUAL_SIDE 640                 /* of a photo at detection */
 #define LOOK_BACK 20                   /* batch delays after which nobody is expected */
-#define LOOK_AGAIN 50      /* microseconds between questions whether the device is busy */
-#define LARGEST_SIDE 16384 /* of an image */
-#define MAX_COUNT 65536    /* images of a request */
+#define LOOK_AGAIN 50       /* microseconds between questions whether the device is busy */
+#define LONGEST_STREAM 1000 /* batches; then the limit of memory is looked at again */
+#define LARGEST_SIDE 16384  /* of an image */
+#define MAX_COUNT 65536     /* images of a request */
 
 /* What requests must have in common to share a batch. */
 typedef struct batch_key
@@ -599,8 +600,9 @@ wait_for_batch(flight *f, bool (*busy)(void *device), void *device)
 	batch *of = NULL;
 
 	pthread_mutex_lock(&b->lock);
-	while (b->load_count == 0 && (of = take_batch(b, &f->kind, &wait)) == NULL && wait != 0 &&
-		   f->requests > 1 && fa_ring_now() < until && busy(device))
+	while (b->load_count == 0 && f->started < LONGEST_STREAM &&
+		   (of = take_batch(b, &f->kind, &wait)) == NULL && wait != 0 && f->requests > 1 &&
+		   fa_ring_now() < until && busy(device))
 		sleep_until_added(b, LOOK_AGAIN);
 	pthread_mutex_unlock(&b->lock);
 	return of;

@@ -89,10 +89,10 @@ ok($node->poll_query_until('postgres', with_model(0) . 'SELECT count(*) = 1 FROM
 leaves($_, "model$_", "one after the other: $_") for 1, 2, 0;
 
 # As much as two take, with the detector
-my $room = 0;
+my $room = 24;
 do
 {
-	$room += 4;
+	$room += 8;
 	configure('faceattr.gpu_memory', "${room}MB");
 	query(with_model($_)) for 1, 2;
 } until $room >= 512 || on_the_gpu() eq 'model1 model2';
