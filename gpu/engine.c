@@ -219,6 +219,7 @@ static const fa_engine_interface cuda_engine = {
 	.forward = fa_cuda_forward,
 	.backward = fa_cuda_backward,
 	.update = fa_cuda_update,
+	.step = fa_cuda_step,
 	.read_state = fa_cuda_read_state,
 	.write_state = fa_cuda_write_state,
 	.run_warped = fa_cuda_run_warped,

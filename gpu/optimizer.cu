@@ -39,20 +39,21 @@ finish_squares(const float *partials, int blocks, double *sums)
 }
 
 __global__ void
-optimize(fa_gpu_step_size s, const fa_gpu_rule *rules, float *weights, float *average,
+optimize(const fa_gpu_step_size *step, const fa_gpu_rule *rules, float *weights, float *average,
 		 float *moment1, float *moment2, const float *gradients, size_t count)
 {
 	size_t i = FA_INDEX;
+	fa_gpu_step_size s = *step;
 	fa_gpu_rule rule;
 	float rate, decay, w, m, v, g;
 
-	if (i >= count)
+	if (i >= count || s.skip)
 		return;
 	rule = rules[i / FA_GPU_GROUP];
 	rate = s.learning_rate * rule.rate;
 	decay = s.weight_decay * rule.decay;
 	w = fa_to_float(weights[i]);
-	if (rate > 0)
+	if (rule.rate > 0)
 	{
 		g = fa_to_float(gradients[i]) * s.scale;
 		m = fa_to_float(moment1[i]);
@@ -83,7 +84,7 @@ fa_status
 fa_gpu_squares(const float *gradients, const fa_gpu_rule *rules, size_t count, float *partials,
 			   double *sums, cudaStream_t stream, fa_error *error)
 {
-	unsigned blocks = (unsigned) ((count + FA_GPU_SQUARES - 1) / FA_GPU_SQUARES);
+	unsigned blocks = (unsigned) fa_gpu_square_sums(count);
 
 	FA_LAUNCH(squares, blocks, FA_THREADS, stream, gradients, rules, count, partials);
 	FA_TRY(FA_LAUNCHED(error));
@@ -96,7 +97,7 @@ fa_gpu_optimize(const fa_gpu_step_size *step, const fa_gpu_rule *rules, float *w
 				float *average, float *moment1, float *moment2, const float *gradients,
 				size_t count, cudaStream_t stream, fa_error *error)
 {
-	FA_LAUNCH(optimize, fa_blocks(count), FA_THREADS, stream, *step, rules, weights, average,
+	FA_LAUNCH(optimize, fa_blocks(count), FA_THREADS, stream, step, rules, weights, average,
 			  moment1, moment2, gradients, count);
 	return FA_LAUNCHED(error);
 }

@@ -193,6 +193,7 @@ extern "C"
 
 	typedef struct fa_gpu_step_size
 	{
+		int skip;      /* everything stays as it is */
 		int optimizer; /* an fa_optimizer */
 		float learning_rate, beta1, beta2, epsilon, weight_decay;
 		float correction1, correction2; /* 1 - beta ^ step */
@@ -201,11 +202,17 @@ extern "C"
 	} fa_gpu_step_size;
 
 #define FA_GPU_SQUARES 65536 /* values of which one sum of squares is made */
+	static inline size_t
+	fa_gpu_square_sums(size_t count)
+	{
+		return (count + FA_GPU_SQUARES - 1) / FA_GPU_SQUARES;
+	}
 
 	/* sums[i]: of values i * FA_GPU_SQUARES and up, of those that learn; partials: count / 256 */
 	extern fa_status fa_gpu_squares(const float *gradients, const fa_gpu_rule *rules, size_t count,
 									float *partials, double *sums, cudaStream_t stream,
 									fa_error *error);
+	/* step: on the device */
 	extern fa_status fa_gpu_optimize(const fa_gpu_step_size *step, const fa_gpu_rule *rules,
 									 float *weights, float *average, float *moment1, float *moment2,
 									 const float *gradients, size_t count, cudaStream_t stream,

@@ -1,19 +1,15 @@
 /*
  * trainer.c
- *		The CUDA engine's trainer: opening it, the optimiser's step, its state; see trainer.h.
+ *		The CUDA engine's trainer: opening it, and its state; see trainer.h.
  */
 #include "trainer.h"
 
 #include "tune.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define FIRST_SCALE 4096.0f
-#define LARGEST_SCALE 0x1p24f
-#define SMALLEST_SCALE 1.0f
-#define GROWTH_STEPS 1000
 
 void
 fa_cuda_trainer_close(fa_trainer *t)
@@ -27,10 +23,8 @@ fa_cuda_trainer_close(fa_trainer *t)
 		fa_gpu_graph_destroy(t->layers[i].backward_data);
 		fa_gpu_graph_destroy(t->layers[i].backward_filter);
 	}
-	if (t->forward.whole != NULL)
-		cudaGraphExecDestroy(t->forward.whole);
-	if (t->backward.whole != NULL)
-		cudaGraphExecDestroy(t->backward.whole);
+	if (t->whole != NULL)
+		cudaGraphExecDestroy(t->whole);
 	fa_gpu_give(&t->engine->memory, &t->sources);
 	fa_gpu_give(&t->engine->memory, &t->studio);
 	if (t->pinned_sources != NULL)
@@ -355,7 +349,7 @@ lay_out_layer(fa_trainer *t, int op)
 static void
 lay_out(fa_trainer *t)
 {
-	size_t sums = (t->block_count + FA_GPU_SQUARES - 1) / FA_GPU_SQUARES;
+	size_t sums = fa_gpu_square_sums(t->block_count);
 
 	t->arena_used = 0;
 	for (int i = 0; i < t->net.op_count; i++)
@@ -368,6 +362,7 @@ lay_out(fa_trainer *t)
 	t->partials = reserve(t, t->partial_count * sizeof(float));
 	t->means = reserve(t, t->mean_count * sizeof(float));
 	t->squares = reserve(t, sums * sizeof(double));
+	t->step_size = reserve(t, sizeof(fa_gpu_step_size));
 	t->d_filter = reserve(t, t->d_filter_size);
 	t->spare = reserve(t, t->spare_size);
 	t->zeros = reserve(t, t->mean_count * sizeof(float));
@@ -378,7 +373,7 @@ static fa_status
 make_arena(fa_trainer *t, fa_error *error)
 {
 	size_t pixels = (size_t) t->options.count * t->options.height * t->options.width * 3;
-	size_t sums = (t->block_count + FA_GPU_SQUARES - 1) / FA_GPU_SQUARES;
+	size_t sums = fa_gpu_square_sums(t->block_count);
 
 	for (int i = 0; i < t->net.output_count; i++)
 		t->output_values +=
@@ -391,7 +386,8 @@ make_arena(fa_trainer *t, fa_error *error)
 		"to write zeros", error));
 	t->pinned_outputs = (pixels + 15) / 16 * 16;
 	t->pinned_key = t->pinned_outputs + (t->output_values * sizeof(float) + 15) / 16 * 16;
-	t->pinned_squares = t->pinned_key + 16;
+	t->pinned_step_size = t->pinned_key + 16;
+	t->pinned_squares = t->pinned_step_size + (sizeof(fa_gpu_step_size) + 15) / 16 * 16;
 	return fa_gpu_status(
 		cudaMallocHost((void **) &t->pinned, t->pinned_squares + sums * sizeof(double)),
 		"to give memory of the host", error);
@@ -490,86 +486,6 @@ fa_cuda_trainer_open(fa_engine *engine, const fa_net *net, const fa_weights *wei
 	}
 	*trainer = t;
 	return FA_OK;
-}
-
-/* --- Update ------------------------------------------------------------------------------- */
-
-/* The sum of squares of the gradients, as scaled; infinite or NaN where they are. */
-static fa_status
-sum_squares(fa_trainer *t, double *sum, fa_error *error)
-{
-	size_t sums = (t->block_count + FA_GPU_SQUARES - 1) / FA_GPU_SQUARES;
-	const double *squares = (const double *) (const void *) (t->pinned + t->pinned_squares);
-	cudaStream_t stream = t->engine->stream;
-	cudaError_t ended;
-	fa_status status = fa_gpu_squares(t->states[FA_STATE_GRADIENTS], t->rules, t->block_count,
-									  t->partials, t->squares, stream, error);
-
-	if (status == FA_OK)
-		status =
-			fa_gpu_status(cudaMemcpyAsync(t->pinned + t->pinned_squares, t->squares,
-										  sums * sizeof(double), cudaMemcpyDeviceToHost, stream),
-						  "to give a norm", error);
-	ended = cudaStreamSynchronize(stream);
-	FA_TRY(status);
-	FA_TRY(fa_gpu_status(ended, "to sum gradients", error));
-	*sum = 0;
-	for (size_t i = 0; i < sums; i++)
-		*sum += squares[i];
-	return FA_OK;
-}
-
-/* After a step that was good, or was left out. */
-static void
-adapt_scale(fa_trainer *t, bool good)
-{
-	if (t->type != FA_GPU_FP16)
-		return;
-	t->good_steps = good ? t->good_steps + 1 : 0;
-	if (!good && t->loss_scale > SMALLEST_SCALE)
-		t->loss_scale /= 2;
-	if (t->good_steps == GROWTH_STEPS)
-	{
-		t->good_steps = 0;
-		if (t->loss_scale < LARGEST_SCALE)
-			t->loss_scale *= 2;
-	}
-}
-
-fa_status
-fa_cuda_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_error *error)
-{
-	fa_gpu_step_size step = {.optimizer = update->optimizer,
-							 .learning_rate = update->learning_rate,
-							 .beta1 = update->beta1,
-							 .beta2 = update->beta2,
-							 .epsilon = update->epsilon,
-							 .weight_decay = update->weight_decay,
-							 .scale = 1.0f / t->gradient_scale,
-							 .ema = update->ema_decay > 0 ? 1.0f - update->ema_decay : 0};
-	double squares;
-	fa_status status;
-	cudaError_t ended;
-	float norm;
-
-	if (update->step < 1)
-		return fa_fail(error, FA_INVALID, "steps count from 1");
-	FA_TRY(sum_squares(t, &squares, error));
-	norm = *gradient_norm = (float) (sqrt(squares) / t->gradient_scale);
-	adapt_scale(t, squares < INFINITY);
-	if (!(squares < INFINITY)) /* one bad batch must not end the training */
-		return FA_OK;
-	step.correction1 = (float) (1.0 - pow(update->beta1, (double) update->step));
-	step.correction2 = (float) (1.0 - pow(update->beta2, (double) update->step));
-	if (update->clip_norm > 0 && norm > update->clip_norm)
-		step.scale *= update->clip_norm / norm;
-	status =
-		fa_gpu_optimize(&step, t->rules, t->states[FA_STATE_WEIGHTS], t->states[FA_STATE_AVERAGE],
-						t->states[FA_STATE_MOMENT1], t->states[FA_STATE_MOMENT2],
-						t->states[FA_STATE_GRADIENTS], t->block_count, t->engine->stream, error);
-	ended = cudaStreamSynchronize(t->engine->stream);
-	FA_TRY(status);
-	return fa_gpu_status(ended, "to take a step", error);
 }
 
 /* --- State ----------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /*
  * trainer.h
- *		The CUDA engine's trainer from the inside: trainer.c opens it, steps and keeps its
- *		state, trainer_passes.c makes its passes, augment.c its images.
+ *		The CUDA engine's trainer from the inside: trainer.c opens it and keeps its state,
+ *		trainer_passes.c makes its passes, trainer_step.c steps, augment.c makes its images.
  *
  * One batch size; every tensor is kept for the way back and has a gradient of its own where one
  * reaches it. An activation that alone reads what comes before it is part of that operation;
@@ -15,9 +15,10 @@
  *to write a tensor's gradient; whoever comes later writes into `spare`, which is then added. An
  * output without a gradient counts as one with zeros. Nothing depends on which thread comes first.
  *
- * Forward and backward pass are each one CUDA graph from the second time on. They cannot be
- * one together, since between them the host makes the gradients of the loss; and the
- * optimiser's step waits for the gradients' norm, which the host wants to know.
+ * A whole step is one CUDA graph from the second time on. What the host has to do in the middle,
+ * the gradients of the loss and the size of the optimiser's step by the gradients' norm, are two
+ * of the graph's nodes: CUDA calls them in a thread of its own, where nothing of CUDA may be
+ *called.
  *
  * fp16: gradients of the loss are multiplied by a scale, a power of two, that is halved where they
  * overflow, that step being left out, and doubled after GROWTH_STEPS good ones (Micikevicius
@@ -47,13 +48,6 @@ typedef struct fa_gpu_layer
 	float *saved; /* of a batch norm: see fa_gpu_norm */
 } fa_gpu_layer;
 
-/* A part of a step that is captured the second time it runs. */
-typedef struct fa_gpu_pass
-{
-	bool ran;
-	cudaGraphExec_t whole;
-} fa_gpu_pass;
-
 struct fa_trainer
 {
 	fa_engine *engine;
@@ -82,6 +76,7 @@ struct fa_trainer
 	uint64_t *key; /* of this pass's dropout */
 	float *partials, *means;
 	double *squares;
+	fa_gpu_step_size *step_size;
 	void *d_filter, *spare, *workspace;
 	size_t partial_count, mean_count, d_filter_size, spare_size, workspace_size;
 	float *zeros; /* a bias where there is none */
@@ -91,12 +86,21 @@ struct fa_trainer
 	char *pinned_sources;         /* as `sources` */
 	bool augmented;               /* the next forward pass's pixels are there */
 
-	char *pinned; /* on the host: pixels, outputs or their gradients, key, squares */
-	size_t pinned_outputs, pinned_key, pinned_squares;
+	char *pinned; /* on the host: pixels, outputs or their gradients, key, step size, squares */
+	size_t pinned_outputs, pinned_key, pinned_step_size, pinned_squares;
 
-	fa_gpu_pass forward, backward;
 	unsigned given; /* outputs that the latest backward pass had gradients of */
 	bool ran_forward;
+
+	/* The whole step, captured when it runs for the second time. */
+	bool stepped;
+	cudaGraphExec_t whole;
+	/* What the host's part of it goes by, while it lasts, and has found out. */
+	const fa_training_step *at_work;
+	const fa_update *update;
+	fa_error loss_error; /* its status: whether there is one */
+	float gradient_norm;
+
 	uint64_t passes;                  /* forward ones: dropout differs in each */
 	float loss_scale, gradient_scale; /* of the next backward pass; of the gradients there are */
 	int good_steps;
@@ -131,6 +135,19 @@ fa_gpu_tensor_bytes(const fa_trainer *t, int op)
 extern fa_gpu_conv_spec fa_gpu_layer_spec(const fa_trainer *t, int op, fa_gpu_direction direction);
 extern fa_gpu_window fa_gpu_layer_window(const fa_trainer *t, int op);
 
+/*
+ * Parts of a step, trainer_passes.c's. The start_ ones put work on the engine's stream: forward
+ * from the key of dropout to outputs in pinned memory, backward from gradients there to the
+ * parameters'.
+ */
+extern fa_status fa_gpu_take_batch(fa_trainer *t, const fa_batch *batch, fa_error *error);
+extern fa_status fa_gpu_start_forward(fa_trainer *t, fa_error *error);
+extern void fa_gpu_give_outputs(const fa_trainer *t, float *const *outputs);
+extern void fa_gpu_take_gradients(fa_trainer *t, const float *const *gradients);
+extern fa_status fa_gpu_start_backward(fa_trainer *t, fa_error *error);
+/* A step's graph is for certain outputs with gradients; before others have them. */
+extern void fa_gpu_expect_gradients(fa_trainer *t, const float *const *gradients);
+
 extern fa_status fa_cuda_trainer_open(fa_engine *engine, const fa_net *net,
 									  const fa_weights *weights, const fa_trainer_options *options,
 									  fa_trainer **trainer, fa_error *error);
@@ -143,6 +160,8 @@ extern fa_status fa_cuda_backward(fa_trainer *trainer, const float *const *gradi
 								  fa_error *error);
 extern fa_status fa_cuda_update(fa_trainer *trainer, const fa_update *update, float *gradient_norm,
 								fa_error *error);
+extern fa_status fa_cuda_step(fa_trainer *trainer, const fa_training_step *step,
+							  float *gradient_norm, fa_error *error);
 extern fa_status fa_cuda_read_state(fa_trainer *trainer, fa_trainer_state state,
 									fa_weights *weights, fa_error *error);
 extern fa_status fa_cuda_write_state(fa_trainer *trainer, fa_trainer_state state,

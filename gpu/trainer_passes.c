@@ -147,11 +147,15 @@ output_values(const fa_trainer *t, int output)
 	return fa_gpu_pixels(t, op) * t->shapes[op].channels;
 }
 
-static fa_status
-start_forward(fa_trainer *t, fa_error *error)
+fa_status
+fa_gpu_start_forward(fa_trainer *t, fa_error *error)
 {
+	cudaStream_t stream = t->engine->stream;
 	float *to = t->outputs;
 
+	FA_TRY(fa_gpu_status(cudaMemcpyAsync(t->key, t->pinned + t->pinned_key, sizeof(uint64_t),
+										 cudaMemcpyHostToDevice, stream),
+						 "to take a key", error));
 	for (int i = 0; i < t->net.op_count; i++)
 		if (!t->layers[i].joined)
 			FA_TRY(start_layer(t, i, error));
@@ -160,10 +164,13 @@ start_forward(fa_trainer *t, fa_error *error)
 		int op = t->net.outputs[i].op;
 
 		FA_TRY(fa_gpu_output(t->layers[t->layers[op].holder].tensor, to, fa_gpu_pixels(t, op),
-							 t->shapes[op].channels, t->type, t->engine->stream, error));
+							 t->shapes[op].channels, t->type, stream, error));
 		to += output_values(t, i);
 	}
-	return FA_OK;
+	return fa_gpu_status(cudaMemcpyAsync(t->pinned + t->pinned_outputs, t->outputs,
+										 t->output_values * sizeof(float), cudaMemcpyDeviceToHost,
+										 stream),
+						 "to give outputs", error);
 }
 
 /* --- Backward ----------------------------------------------------------------------------- */
@@ -413,11 +420,15 @@ start_output(const fa_trainer *t, int output, const float *from, bool given, fa_
 						 fa_gpu_channels(t, op), FA_GPU_NONE, t->type, stream, error);
 }
 
-static fa_status
-start_backward(fa_trainer *t, fa_error *error)
+fa_status
+fa_gpu_start_backward(fa_trainer *t, fa_error *error)
 {
 	const float *from = t->output_gradients;
 
+	FA_TRY(fa_gpu_status(cudaMemcpyAsync(t->output_gradients, t->pinned + t->pinned_outputs,
+										 t->output_values * sizeof(float), cudaMemcpyHostToDevice,
+										 t->engine->stream),
+						 "to take gradients", error));
 	for (int i = 0; i < t->net.output_count; i++)
 	{
 		FA_TRY(start_output(t, i, from, (t->given & 1u << i) != 0, error));
@@ -431,87 +442,12 @@ start_backward(fa_trainer *t, fa_error *error)
 
 /* --- Passes --------------------------------------------------------------------------------- */
 
-static fa_status
-capture(fa_trainer *t, fa_gpu_pass *pass, fa_status (*start)(fa_trainer *, fa_error *),
-		fa_error *error)
-{
-	cudaStream_t stream = t->engine->stream;
-	cudaGraph_t graph = NULL;
-	cudaError_t ended;
-	fa_status status;
-
-	FA_TRY(fa_gpu_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-						 "to capture a graph", error));
-	status = start(t, error);
-	ended = cudaStreamEndCapture(stream, &graph);
-	if (status == FA_OK)
-		status = fa_gpu_status(ended, "to capture a graph", error);
-	if (status == FA_OK)
-		status =
-			fa_gpu_status(cudaGraphInstantiate(&pass->whole, graph, 0), "to make a graph", error);
-	if (status != FA_OK)
-		pass->whole = NULL;
-	if (graph != NULL)
-		cudaGraphDestroy(graph);
-	return status;
-}
-
-static void
-forget(fa_gpu_pass *pass)
-{
-	if (pass->whole != NULL)
-		cudaGraphExecDestroy(pass->whole);
-	*pass = (fa_gpu_pass){false, NULL};
-}
-
-/* Step by step the first time, and as a graph from the second on, if there can be one. */
-static fa_status
-run_pass(fa_trainer *t, fa_gpu_pass *pass, fa_status (*start)(fa_trainer *, fa_error *),
-		 fa_error *error)
-{
-	fa_error own;
-
-	if (pass->ran && pass->whole == NULL && capture(t, pass, start, &own) != FA_OK)
-	{
-		pass->ran = false; /* another try next time */
-		cudaGetLastError();
-	}
-	if (pass->whole != NULL)
-		return fa_gpu_status(cudaGraphLaunch(pass->whole, t->engine->stream), "to start a graph",
-							 error);
-	FA_TRY(start(t, error));
-	pass->ran = true;
-	return FA_OK;
-}
-
-static fa_status
-forward(fa_trainer *t, bool uploads, fa_error *error)
-{
-	size_t pixels = (size_t) t->options.count * t->options.height * t->options.width * 3;
-	cudaStream_t stream = t->engine->stream;
-
-	if (uploads)
-		FA_TRY(fa_gpu_status(
-			cudaMemcpyAsync(t->pixels, t->pinned, pixels, cudaMemcpyHostToDevice, stream),
-			"to take pixels", error));
-	FA_TRY(fa_gpu_status(cudaMemcpyAsync(t->key, t->pinned + t->pinned_key, sizeof(uint64_t),
-										 cudaMemcpyHostToDevice, stream),
-						 "to take pixels", error));
-	FA_TRY(run_pass(t, &t->forward, start_forward, error));
-	return fa_gpu_status(cudaMemcpyAsync(t->pinned + t->pinned_outputs, t->outputs,
-										 t->output_values * sizeof(float), cudaMemcpyDeviceToHost,
-										 stream),
-						 "to give outputs", error);
-}
-
+/* Its pixels go up, if they are not there yet; the key of its dropout is told. */
 fa_status
-fa_cuda_forward(fa_trainer *t, const fa_batch *batch, float *const *outputs, fa_error *error)
+fa_gpu_take_batch(fa_trainer *t, const fa_batch *batch, fa_error *error)
 {
 	size_t pixels = (size_t) t->options.count * t->options.height * t->options.width * 3;
-	const float *from = (const float *) (const void *) (t->pinned + t->pinned_outputs);
 	uint64_t key;
-	cudaError_t ended;
-	fa_status status;
 
 	if (batch->count != t->options.count || batch->height != t->options.height ||
 		batch->width != t->options.width)
@@ -522,20 +458,59 @@ fa_cuda_forward(fa_trainer *t, const fa_batch *batch, float *const *outputs, fa_
 	t->ran_forward = false;
 	t->passes++;
 	key = t->options.seed + t->passes * GOLDEN;
-	if (batch->pixels != NULL)
-		memcpy(t->pinned, batch->pixels, pixels);
 	memcpy(t->pinned + t->pinned_key, &key, sizeof(key));
-	status = forward(t, batch->pixels != NULL, error);
-	/* after a failure too: what has been started must not outlive this call */
-	ended = cudaStreamSynchronize(t->engine->stream);
-	FA_TRY(status);
-	FA_TRY(fa_gpu_status(ended, "to run a network", error));
+	if (batch->pixels == NULL)
+		return FA_OK;
+	memcpy(t->pinned, batch->pixels, pixels);
+	return fa_gpu_status(
+		cudaMemcpyAsync(t->pixels, t->pinned, pixels, cudaMemcpyHostToDevice, t->engine->stream),
+		"to take pixels", error);
+}
+
+/* What a forward pass has left in pinned memory. */
+void
+fa_gpu_give_outputs(const fa_trainer *t, float *const *outputs)
+{
+	const float *from = (const float *) (const void *) (t->pinned + t->pinned_outputs);
+
 	for (int i = 0; i < t->net.output_count; i++)
 	{
 		if (outputs[i] != NULL)
 			memcpy(outputs[i], from, output_values(t, i) * sizeof(float));
 		from += output_values(t, i);
 	}
+}
+
+/* What a backward pass finds in pinned memory: multiplied by the loss's scale. */
+void
+fa_gpu_take_gradients(fa_trainer *t, const float *const *gradients)
+{
+	float *to = (float *) (void *) (t->pinned + t->pinned_outputs);
+
+	for (int i = 0; i < t->net.output_count; i++)
+	{
+		size_t count = output_values(t, i);
+
+		for (size_t k = 0; k < count; k++)
+			to[k] = gradients[i] == NULL ? 0 : gradients[i][k] * t->loss_scale;
+		to += count;
+	}
+	t->gradient_scale = t->loss_scale;
+}
+
+fa_status
+fa_cuda_forward(fa_trainer *t, const fa_batch *batch, float *const *outputs, fa_error *error)
+{
+	fa_status status = fa_gpu_take_batch(t, batch, error);
+	cudaError_t ended;
+
+	if (status == FA_OK)
+		status = fa_gpu_start_forward(t, error);
+	/* after a failure too: what has been started must not outlive this call */
+	ended = cudaStreamSynchronize(t->engine->stream);
+	FA_TRY(status);
+	FA_TRY(fa_gpu_status(ended, "to run a network", error));
+	fa_gpu_give_outputs(t, outputs);
 	t->ran_forward = true;
 	return FA_OK;
 }
@@ -543,35 +518,16 @@ fa_cuda_forward(fa_trainer *t, const fa_batch *batch, float *const *outputs, fa_
 fa_status
 fa_cuda_backward(fa_trainer *t, const float *const *gradients, fa_error *error)
 {
-	float *to = (float *) (void *) (t->pinned + t->pinned_outputs);
-	cudaStream_t stream = t->engine->stream;
-	unsigned given = 0;
 	cudaError_t ended;
 	fa_status status;
 
 	if (!t->ran_forward)
 		return fa_fail(error, FA_INVALID, "backward needs a forward pass before it");
 	t->ran_forward = false;
-	for (int i = 0; i < t->net.output_count; i++)
-	{
-		size_t count = output_values(t, i);
-
-		for (size_t k = 0; k < count; k++)
-			to[k] = gradients[i] == NULL ? 0 : gradients[i][k] * t->loss_scale;
-		given |= gradients[i] == NULL ? 0 : 1u << i;
-		to += count;
-	}
-	if (given != t->given)
-		forget(&t->backward);
-	t->given = given;
-	t->gradient_scale = t->loss_scale;
-	status = fa_gpu_status(cudaMemcpyAsync(t->output_gradients, t->pinned + t->pinned_outputs,
-										   t->output_values * sizeof(float), cudaMemcpyHostToDevice,
-										   stream),
-						   "to take gradients", error);
-	if (status == FA_OK)
-		status = run_pass(t, &t->backward, start_backward, error);
-	ended = cudaStreamSynchronize(stream);
+	fa_gpu_expect_gradients(t, gradients);
+	fa_gpu_take_gradients(t, gradients);
+	status = fa_gpu_start_backward(t, error);
+	ended = cudaStreamSynchronize(t->engine->stream);
 	FA_TRY(status);
 	return fa_gpu_status(ended, "to run a network backwards", error);
 }

@@ -222,11 +222,29 @@ make_pixels(fa_training *t, const fa_loaded *made, bool seen, uint8_t **pixels, 
 	return FA_OK;
 }
 
+/* What a step's loss goes by. */
+typedef struct losing
+{
+	fa_training *t;
+	const fa_loaded *made;
+	fa_step_news *news;
+} losing;
+
+static fa_status
+make_loss(void *argument, fa_error *error)
+{
+	losing *l = argument;
+
+	if (l->t->o.task == FA_TASK_EMBED)
+		return person_loss(l->t, l->news, error);
+	attribute_losses(l->t, l->made, l->news);
+	return FA_OK;
+}
+
 static fa_status
 step(fa_training *t, fa_step_news *news, fa_error *error)
 {
-	const fa_loaded *made;
-	fa_batch batch = {t->o.batch, t->o.size, t->o.size, NULL};
+	losing losing = {t, NULL, news};
 	bool adam = t->o.optimizer != FA_OPTIMIZER_SGD;
 	fa_update update = {
 		.learning_rate = (float) news->rate,
@@ -241,23 +259,25 @@ step(fa_training *t, fa_step_news *news, fa_error *error)
 		.step = t->progress.step + 1 - (t->heads_only ? 0 : head_steps(t)),
 		.optimizer = (fa_optimizer) t->o.optimizer,
 	};
+	fa_training_step whole = {
+		.batch = {t->o.batch, t->o.size, t->o.size, NULL},
+		.outputs = t->outputs,
+		.gradients = (const float *const *) t->gradients,
+		.loss = make_loss,
+		.argument = &losing,
+		.update = &update,
+	};
 	bool seen = t->progress.step % fa_loader_steps(&t->loading) == 0;
 	float norm = 0;
 	uint8_t *pixels;
 
-	FA_TRY(fa_loader_next(t->loader, &made, error));
-	FA_TRY(make_pixels(t, made, seen, &pixels, error));
+	FA_TRY(fa_loader_next(t->loader, &losing.made, error));
+	FA_TRY(make_pixels(t, losing.made, seen, &pixels, error));
 	if (seen)
 		FA_TRY(
 			fa_watch_crops(&t->watch, t->progress.step + 1, pixels, t->o.batch, t->o.size, error));
-	batch.pixels = made->images == NULL ? pixels : NULL;
-	FA_TRY(t->interface->forward(t->trainer, &batch, t->outputs, error));
-	if (t->o.task == FA_TASK_EMBED)
-		FA_TRY(person_loss(t, news, error));
-	else
-		attribute_losses(t, made, news);
-	FA_TRY(t->interface->backward(t->trainer, (const float *const *) t->gradients, error));
-	FA_TRY(t->interface->update(t->trainer, &update, &norm, error));
+	whole.batch.pixels = losing.made->images == NULL ? pixels : NULL;
+	FA_TRY(t->interface->step(t->trainer, &whole, &norm, error));
 	if (t->margin.classes > 0)
 		fa_margin_update(&t->margin, &update);
 	t->progress.step++;

@@ -106,6 +106,8 @@ extern fa_status fa_cpu_backward(fa_trainer *trainer, const float *const *gradie
 								 fa_error *error);
 extern fa_status fa_cpu_update(fa_trainer *trainer, const fa_update *update, float *gradient_norm,
 							   fa_error *error);
+extern fa_status fa_cpu_step(fa_trainer *trainer, const fa_training_step *step,
+							 float *gradient_norm, fa_error *error);
 extern fa_status fa_cpu_read_state(fa_trainer *trainer, fa_trainer_state state, fa_weights *weights,
 								   fa_error *error);
 extern fa_status fa_cpu_write_state(fa_trainer *trainer, fa_trainer_state state,

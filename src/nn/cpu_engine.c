@@ -94,6 +94,7 @@ const fa_engine_interface fa_cpu_engine = {
 	.forward = fa_cpu_forward,
 	.backward = fa_cpu_backward,
 	.update = fa_cpu_update,
+	.step = fa_cpu_step,
 	.read_state = fa_cpu_read_state,
 	.write_state = fa_cpu_write_state,
 };

@@ -374,6 +374,15 @@ fa_cpu_update(fa_trainer *t, const fa_update *update, float *gradient_norm, fa_e
 	return FA_OK;
 }
 
+fa_status
+fa_cpu_step(fa_trainer *t, const fa_training_step *step, float *gradient_norm, fa_error *error)
+{
+	FA_TRY(fa_cpu_forward(t, &step->batch, step->outputs, error));
+	FA_TRY(step->loss(step->argument, error));
+	FA_TRY(fa_cpu_backward(t, step->gradients, error));
+	return fa_cpu_update(t, step->update, gradient_norm, error);
+}
+
 /* ---- State ------------------------------------------------------------------------- */
 
 fa_status

@@ -114,6 +114,22 @@ typedef struct fa_update
 	fa_optimizer optimizer;
 } fa_update;
 
+/* A step of training from a batch to the next weights. */
+typedef struct fa_training_step
+{
+	fa_batch batch;        /* as forward's */
+	float *const *outputs; /* as forward's */
+	const float *const
+		*gradients; /* as backward's: values as of loss, which of them are NULL before */
+	/*
+	 * Makes gradients of outputs, perhaps in a thread of the engine's while the caller waits, and
+	 * so without calling the engine. An error leaves the optimiser's step out.
+	 */
+	fa_status (*loss)(void *argument, fa_error *error);
+	void *argument;
+	const fa_update *update;
+} fa_training_step;
+
 typedef enum fa_trainer_state
 {
 	FA_STATE_WEIGHTS, /* master weights and running statistics */
@@ -209,6 +225,9 @@ typedef struct fa_engine_interface
 	fa_status (*backward)(fa_trainer *trainer, const float *const *gradients, fa_error *error);
 	fa_status (*update)(fa_trainer *trainer, const fa_update *update, float *gradient_norm,
 						fa_error *error);
+	/* All three with the loss between them: for a GPU, one piece of work. */
+	fa_status (*step)(fa_trainer *trainer, const fa_training_step *step, float *gradient_norm,
+					  fa_error *error);
 	/* Copies a state out to (tensors are added) or in from weights, by parameter names. */
 	fa_status (*read_state)(fa_trainer *trainer, fa_trainer_state state, fa_weights *weights,
 							fa_error *error);

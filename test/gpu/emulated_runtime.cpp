@@ -21,6 +21,7 @@ static const char *fault_call; /* or NULL */
 static int fault_n;
 static cudaError_t fault_code; /* cudaSuccess: what is usual for the call */
 static bool lost;
+bool emulated_calls_allowed = true;
 static std::map<char *, size_t> device_memory; /* address -> size */
 static std::map<char *, size_t> host_memory;
 
@@ -102,6 +103,8 @@ emulated_convolved()
 bool
 emulated_fails(const char *call)
 {
+	if (!emulated_calls_allowed)
+		emulated_complain("CUDA is called by what a stream has called");
 	bool fault = fault_call != nullptr && strcmp(call, fault_call) == 0 && --fault_n == 0;
 
 	if (++calls != fail_at && !fault && !lost)

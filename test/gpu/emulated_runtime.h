@@ -25,6 +25,8 @@ extern cudaError_t fails_with(cudaError_t code);
 	if (emulated_fails(__func__))                                                                  \
 	return fails_with(failure(usual))
 
+/* False while a stream runs a function of the host's. */
+extern bool emulated_calls_allowed;
 /* Whether these are bytes of the host's pinned memory. */
 extern bool emulated_pinned(const void *address, size_t bytes);
 /* The device's memory is open while the device works. */

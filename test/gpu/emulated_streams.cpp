@@ -327,6 +327,23 @@ cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
 	return cudaSuccess;
 }
 
+/* The host's function sees the host's memory, and may call nothing. */
+cudaError_t
+cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *argument)
+{
+	CALL(cudaErrorUnknown);
+	emulated_queue(stream,
+				   [=]
+				   {
+					   emulated_shut_device();
+					   emulated_calls_allowed = false;
+					   function(argument);
+					   emulated_calls_allowed = true;
+					   emulated_open_device();
+				   });
+	return cudaSuccess;
+}
+
 /* --- Streams -----------------------------------------------------------------------------------
  */
 

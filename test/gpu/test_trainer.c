@@ -120,6 +120,21 @@ distance(const float *values, const float *expected, size_t count, double least)
 	return sqrt(difference) / fmax(sqrt(norm), least);
 }
 
+/* Random gradients of all outputs but one (skip, or -1). */
+static void
+output_gradients(both *b, uint64_t seed, int skip, const float **given)
+{
+	uint64_t random = seed;
+
+	for (int i = 0; i < b->net->output_count; i++)
+	{
+		for (size_t j = 0; j < b->sizes[i]; j++)
+			b->gradients[i][j] =
+				(float) random_between(&random, -1, 1) / (float) sqrt((double) b->sizes[i]);
+		given[i] = i == skip ? NULL : b->gradients[i];
+	}
+}
+
 /* Forward on both, the same gradients of the outputs, and back. skip: an output without (or -1). */
 static void
 pass(both *b, uint64_t seed, int skip, double tolerance)
@@ -127,7 +142,6 @@ pass(both *b, uint64_t seed, int skip, double tolerance)
 	uint8_t *pixels = random_pixels(b->count, b->height, b->width, seed);
 	fa_batch batch = {b->count, b->height, b->width, pixels};
 	const float *given[FA_MAX_OUTPUTS] = {NULL};
-	uint64_t random = seed;
 
 	for (int k = 0; k < 2; k++)
 		must(b->interface[k]->forward(b->trainer[k], &batch, b->outputs[k], &error));
@@ -137,11 +151,8 @@ pass(both *b, uint64_t seed, int skip, double tolerance)
 
 		if (!(d < tolerance))
 			fail_msg("output %s differs by %g", b->net->outputs[i].name, d);
-		for (size_t j = 0; j < b->sizes[i]; j++)
-			b->gradients[i][j] =
-				(float) random_between(&random, -1, 1) / (float) sqrt((double) b->sizes[i]);
-		given[i] = i == skip ? NULL : b->gradients[i];
 	}
+	output_gradients(b, seed, skip, given);
 	for (int k = 0; k < 2; k++)
 		must(b->interface[k]->backward(b->trainer[k], given, &error));
 	free(pixels);
@@ -214,6 +225,52 @@ update(both *b, const fa_update *u, double tolerance)
 	assert_true(fabs(norms[1] - norms[0]) <= tolerance * norms[0]);
 }
 
+/* A step in one go on the device, and of its parts on the CPU. */
+typedef struct whole_step
+{
+	both *b;
+	double tolerance;
+	int asked;
+} whole_step;
+
+/* The loss, as CUDA asks for it: the outputs are there, and the gradients are the CPU's. */
+static fa_status
+given_gradients(void *argument, fa_error *e)
+{
+	whole_step *s = argument;
+	both *b = s->b;
+
+	s->asked++;
+	for (int i = 0; i < b->net->output_count; i++)
+	{
+		double d = distance(b->outputs[1][i], b->outputs[0][i], b->sizes[i], 1e-3);
+
+		if (!(d < s->tolerance))
+			return fa_fail(e, FA_INTERNAL, "output %s differs by %g", b->net->outputs[i].name, d);
+	}
+	return FA_OK;
+}
+
+static void
+step(both *b, uint64_t seed, int skip, const fa_update *u, double tolerance, double norm_tolerance)
+{
+	uint8_t *pixels = random_pixels(b->count, b->height, b->width, seed);
+	fa_batch batch = {b->count, b->height, b->width, pixels};
+	const float *given[FA_MAX_OUTPUTS] = {NULL};
+	whole_step whole = {b, tolerance, 0};
+	fa_training_step all = {batch, b->outputs[1], given, given_gradients, &whole, u};
+	float norms[2];
+
+	output_gradients(b, seed, skip, given);
+	must(b->interface[0]->forward(b->trainer[0], &batch, b->outputs[0], &error));
+	must(b->interface[0]->backward(b->trainer[0], given, &error));
+	must(b->interface[0]->update(b->trainer[0], u, &norms[0], &error));
+	must(b->interface[1]->step(b->trainer[1], &all, &norms[1], &error));
+	assert_int_equal(whole.asked, 1);
+	assert_true(fabs(norms[1] - norms[0]) <= norm_tolerance * norms[0]);
+	free(pixels);
+}
+
 /* --- Networks at random ------------------------------------------------------------------ */
 
 static void
@@ -231,6 +288,7 @@ random_networks(int plans, int tries)
 									  .batch_norm = seed % 3 == 0 ? FA_BATCH_NORM_FROZEN
 																  : FA_BATCH_NORM_TRAINING,
 									  .momentum = 0.1f};
+		const fa_update still = {.beta1 = 0.9f, .beta2 = 0.9f, .epsilon = 1, .step = 1};
 		char what[64];
 		float *rates;
 		fa_net net;
@@ -246,9 +304,16 @@ random_networks(int plans, int tries)
 		snprintf(what, sizeof(what), "network %d", (int) seed);
 		emulated_spoil_plans(seed % 2);
 		open_both(&b, &net, &weights, options);
-		for (int turn = 0; turn < 3; turn++) /* as steps, captured, launched */
+		for (int turn = 0; turn < 4;
+			 turn++) /* in parts; in one go: piece by piece, captured, launched */
 		{
-			pass(&b, seed + (uint64_t) turn, -1, 2e-4);
+			int launches = emulated_launches();
+
+			if (turn == 0)
+				pass(&b, seed, -1, 2e-4);
+			else
+				step(&b, seed + (uint64_t) turn, -1, &still, 2e-4, 2e-3);
+			assert_int_equal(emulated_launches() - launches, turn > 1);
 			assert_state(&b, FA_STATE_GRADIENTS, 2e-3, what);
 			assert_state(&b, FA_STATE_WEIGHTS, 1e-5, what); /* running statistics */
 		}
@@ -379,6 +444,7 @@ test_optimizers(void **state)
 	for (int i = 0; i < LENGTH(optimizers); i++)
 	{
 		fa_trainer_options options = small_options();
+		int launches = emulated_launches();
 		float rates[16];
 		fa_weights weights;
 		fa_net net;
@@ -390,17 +456,26 @@ test_optimizers(void **state)
 			rates[k] = k == 1 ? 0 : k % 2 == 0 ? 1 : 0.3f; /* "one" is frozen */
 		options.rates = rates;
 		open_both(&b, &net, &weights, options);
-		for (int step = 1; step <= 6; step++)
+		for (int n = 1; n <= 7; n++)
 		{
-			fa_update u = update_of(optimizers[i], step);
+			fa_update u = update_of(optimizers[i], n);
 
-			pass(&b, (uint64_t) step, step == 4 ? 1 : -1, 1e-3);
-			update(&b, &u, 1e-3);
+			if (n == 5) /* moments go on where a schedule has come to nothing */
+				u.learning_rate = 0;
+
+			/* the fourth has no use for the graph there is, the sixth makes another */
+			step(&b, (uint64_t) n, n == 4 ? 1 : -1, &u, 1e-3, 1e-3);
+			if (n == 3)
+			{
+				pass(&b, 99, 0, 1e-3); /* parts between whole steps */
+				update(&b, &u, 1e-3);
+			}
 		}
-		assert_state(&b, FA_STATE_WEIGHTS, 1e-4, "six steps");
-		assert_state(&b, FA_STATE_AVERAGE, 1e-4, "six steps");
-		assert_state(&b, FA_STATE_MOMENT1, 1e-2, "six steps");
-		assert_state(&b, FA_STATE_MOMENT2, 1e-2, "six steps");
+		assert_int_equal(emulated_launches() - launches, 4);
+		assert_state(&b, FA_STATE_WEIGHTS, 1e-4, "eight steps");
+		assert_state(&b, FA_STATE_AVERAGE, 1e-4, "eight steps");
+		assert_state(&b, FA_STATE_MOMENT1, 1e-2, "eight steps");
+		assert_state(&b, FA_STATE_MOMENT2, 1e-2, "eight steps");
 		close_both(&b);
 		fa_weights_free(&weights);
 		fa_net_free(&net);
@@ -509,6 +584,14 @@ test_low_precisions(void **state)
 	}
 }
 
+static fa_status
+no_loss(void *argument, fa_error *e)
+{
+	(void) argument;
+	(void) e;
+	return FA_OK;
+}
+
 /* Where scaled gradients overflow, a step is left out and the scale halved; good ones double it. */
 static void
 test_loss_scale(void **state)
@@ -519,6 +602,7 @@ test_loss_scale(void **state)
 	uint8_t *pixels = random_pixels(4, 9, 11, 1);
 	fa_batch batch = {4, 9, 11, pixels};
 	const float *given[2];
+	fa_training_step all = {batch, NULL, given, no_loss, NULL, &u};
 	fa_trainer *t;
 	fa_net net;
 	float norm, scale, rates[16];
@@ -532,6 +616,7 @@ test_loss_scale(void **state)
 	options.rates = rates;
 	options.precision = FA_PRECISION_FP16;
 	open_both(&b, &net, &weights, options);
+	all.outputs = b.outputs[1];
 	t = b.trainer[1];
 	scale = t->loss_scale;
 	given[0] = b.gradients[0];
@@ -553,9 +638,7 @@ test_loss_scale(void **state)
 	t->good_steps = 999;
 	for (size_t i = 0; i < b.sizes[0]; i++)
 		b.gradients[0][i] = 1e-3f;
-	must(fa_cuda_forward(t, &batch, b.outputs[1], &error));
-	must(fa_cuda_backward(t, given, &error));
-	must(fa_cuda_update(t, &u, &norm, &error));
+	must(fa_cuda_step(t, &all, &norm, &error));
 	assert_true(norm > 0 && norm < 1);
 	assert_true(t->loss_scale == scale);
 	close_both(&b);
@@ -563,6 +646,48 @@ test_loss_scale(void **state)
 	fa_weights_free(&weights);
 	fa_weights_free(&before);
 	fa_weights_free(&after);
+	fa_net_free(&net);
+}
+
+/* Without a loss no step: the error is the caller's, the weights stay. */
+static fa_status
+failing_loss(void *argument, fa_error *e)
+{
+	(void) argument;
+	return fa_fail(e, FA_NO_MEMORY, "no loss");
+}
+
+static void
+test_failing_loss(void **state)
+{
+	fa_trainer_options options = small_options();
+	fa_update u = update_of(FA_OPTIMIZER_ADAMW, 1);
+	uint8_t *pixels = random_pixels(4, 9, 11, 1);
+	const float *given[FA_MAX_OUTPUTS] = {NULL};
+	fa_training_step all = {{4, 9, 11, pixels}, NULL, given, failing_loss, NULL, &u};
+	fa_weights weights;
+	fa_net net;
+	float norm;
+	both b;
+
+	(void) state;
+	small_net(&net, 0);
+	weights = random_weights(&net, 3);
+	options.batch_norm = FA_BATCH_NORM_FROZEN;
+	open_both(&b, &net, &weights, options);
+	all.outputs = b.outputs[1];
+	output_gradients(&b, 1, -1, given);
+	for (int n = 0; n < 3; n++) /* piece by piece, captured, launched */
+	{
+		error.message[0] = '\0';
+		assert_int_equal(b.interface[1]->step(b.trainer[1], &all, &norm, &error), FA_NO_MEMORY);
+		assert_string_equal(error.message, "no loss");
+	}
+	for (int s = FA_STATE_WEIGHTS; s <= FA_STATE_MOMENT2; s++)
+		assert_state(&b, (fa_trainer_state) s, 1e-12, "no steps");
+	close_both(&b);
+	free(pixels);
+	fa_weights_free(&weights);
 	fa_net_free(&net);
 }
 
@@ -574,6 +699,7 @@ test_misuse(void **state)
 	uint8_t *pixels = random_pixels(4, 9, 11, 1);
 	fa_batch batch = {3, 9, 11, pixels};
 	fa_update u = update_of(FA_OPTIMIZER_SGD, 0);
+	fa_training_step all = {batch, NULL, given, no_loss, NULL, &u};
 	fa_weights weights;
 	fa_trainer *trainer;
 	fa_net net;
@@ -594,6 +720,9 @@ test_misuse(void **state)
 	assert_int_equal(fa_cuda_backward(b.trainer[1], given, &error), FA_INVALID);
 	assert_int_equal(fa_cuda_forward(b.trainer[1], &batch, b.outputs[1], &error), FA_INVALID);
 	assert_int_equal(fa_cuda_update(b.trainer[1], &u, &norm, &error), FA_INVALID);
+	assert_int_equal(fa_cuda_step(b.trainer[1], &all, &norm, &error), FA_INVALID);
+	u.step = 1;
+	assert_int_equal(fa_cuda_step(b.trainer[1], &all, &norm, &error), FA_INVALID); /* 3 images */
 	options.count = 0;
 	assert_int_equal(fa_cuda_trainer_open(b.engine[1], &net, &weights, &options, &trainer, &error),
 					 FA_INVALID);
@@ -610,7 +739,7 @@ test_misuse(void **state)
 /* --- Whichever call fails ------------------------------------------------------------------------
  */
 
-/* Three steps from opening to closing; the error, if there was one. */
+/* A step in parts and three in one go, from opening to closing; the error, if there was one. */
 static fa_status
 train(const fa_net *net, const fa_weights *weights, const fa_batch *batch, float *const *outputs,
 	  const float *const *gradients)
@@ -626,10 +755,16 @@ train(const fa_net *net, const fa_weights *weights, const fa_batch *batch, float
 	if (status != FA_OK)
 		return status;
 	status = interface->trainer_open(engine, net, weights, &options, &trainer, &error);
-	for (int step = 1; step <= 3 && status == FA_OK; step++)
+	for (int n = 1; n <= 4 && status == FA_OK; n++)
 	{
-		fa_update u = update_of(FA_OPTIMIZER_ADAMW, step);
+		fa_update u = update_of(FA_OPTIMIZER_ADAMW, n);
+		fa_training_step all = {*batch, outputs, gradients, no_loss, NULL, &u};
 
+		if (n > 1)
+		{
+			status = interface->step(trainer, &all, &norm, &error);
+			continue;
+		}
 		status = interface->forward(trainer, batch, outputs, &error);
 		if (status == FA_OK)
 			status = interface->backward(trainer, gradients, &error);
@@ -698,6 +833,7 @@ main(void)
 		cmocka_unit_test_setup(test_checkpoints_move, setup),
 		cmocka_unit_test_setup(test_low_precisions, setup),
 		cmocka_unit_test_setup(test_loss_scale, setup),
+		cmocka_unit_test_setup(test_failing_loss, setup),
 		cmocka_unit_test_setup(test_misuse, setup),
 		cmocka_unit_test_setup(test_failures, setup),
 	};
