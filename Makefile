@@ -191,8 +191,8 @@ $(BUILD)/test/gpu/test_plans: $(BUILD)/test/gpu/test_plans.o $(GPU_OBJECTS) $(GP
 # the same engine on a device that is a program
 EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime streams kernels races cudnn) \
 	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
-# of kernels every access is seen (test/gpu/races.h)
-SEEN_FLAGS = -fno-sanitize=address -fsanitize=thread --param tsan-instrument-func-entry-exit=0
+# of kernels every access is seen, in the programs that watch (test/gpu/races.h)
+SEEN_FLAGS = $(if $(SANITIZE),-fno-sanitize=address -fsanitize=thread --param tsan-instrument-func-entry-exit=0)
 EMULATED_FLAGS = -std=c++17 -O3 -g -fPIC $(WARNINGS) $(SANITIZE) $(CUDA_CFLAGS) -MMD -MP
 
 $(BUILD)/test/gpu/%.o: test/gpu/%.cpp

@@ -14,8 +14,6 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-#else
-#define __asan_region_is_poisoned(address, size) ((void) (address), (void) (size), nullptr)
 #endif
 
 void
@@ -32,6 +30,35 @@ clock_of(const vector_clock &clock, int actor)
 {
 	return (size_t) actor < clock.size() ? clock[actor] : 0;
 }
+
+#if !defined(__SANITIZE_ADDRESS__)
+
+void
+races_add(void *, size_t, bool)
+{
+}
+
+void
+races_remove(void *, const vector_clock &)
+{
+}
+
+void
+races_touch(const void *, size_t, bool)
+{
+}
+
+void
+races_stack(const void *, size_t)
+{
+}
+
+void
+races_settle(int, const vector_clock &)
+{
+}
+
+#else
 
 /* When an actor did something. */
 struct moment
@@ -332,3 +359,5 @@ extern "C" void
 __tsan_func_exit()
 {
 }
+
+#endif

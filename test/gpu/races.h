@@ -8,6 +8,9 @@
  * are streams, and clock[a] is how much of actor a's work is known to be done. What work touches
  * is collected while it runs and judged when it ends. The kernels are compiled with GCC's
  * -fsanitize=thread, whose calls at every access end here in place of its own library.
+ *
+ * All that only in the programs with AddressSanitizer. The library for tests on servers is watched
+ *by nobody: there the server is on trial, and watching takes half of the time.
  */
 #ifndef RACES_H
 #define RACES_H
