@@ -274,24 +274,19 @@ static fa_status
 run_here(fa_scan *scan, fa_pipeline *pipeline, fa_finding **findings, int count,
 		 const fa_interrupt *interrupt, fa_error *error)
 {
+	int together = pipeline->interface->batch;
+
 	for (int i = 0; i < count; i++)
 	{
 		scanned_photo *photo = photo_at(scan, scan->first + (uint64_t) i);
-		fa_finding *f = &photo->finding;
 		double since = fa_seconds();
 
 		FA_TRY(make_decoded(scan, photo, interrupt, error));
 		fa_add_time(&pipeline->work.decode, &since);
 		pipeline->work.images++;
-		if (f->error.status != FA_OK)
-			continue;
-		f->error.status =
-			fa_finding_detect(f, pipeline, &scan->options, true, false, interrupt, &f->error);
-		if (f->error.status != FA_OK && !fa_is_photos_own(f->error.status))
-		{
-			*error = f->error;
-			return error->status;
-		}
+		if ((i + 1) % together == 0 || i + 1 == count)
+			FA_TRY(fa_findings_detect(findings + i / together * together, i % together + 1,
+									  pipeline, &scan->options, true, false, interrupt, error));
 	}
 	FA_TRY(fa_findings_classify(findings, count, pipeline, &scan->options, interrupt, error));
 	for (int i = 0; i < count; i++)
