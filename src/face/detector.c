@@ -338,7 +338,7 @@ run_batch(fa_detector *d, planned *const *passes, int count, float min_score,
 {
 	const fa_detect_pass *shape = &passes[0]->pass;
 	size_t cells = (size_t) shape->canvas_width * shape->canvas_height / 64,
-		   canvas = 3 * 64 * cells;
+		   canvas = cells * 64 * 3;
 	float *outputs[FA_MAX_OUTPUTS] = {NULL};
 	fa_batch batch = {count, shape->canvas_height, shape->canvas_width, NULL};
 	fa_status status = FA_OK;

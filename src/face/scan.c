@@ -334,7 +334,7 @@ static fa_status
 run_here(fa_scan *scan, fa_pipeline *pipeline, fa_finding **findings, int count,
 		 const fa_interrupt *interrupt, fa_error *error)
 {
-	int together = pipeline->interface->batch;
+	int together = pipeline->interface->batch, from = 0;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -344,9 +344,12 @@ run_here(fa_scan *scan, fa_pipeline *pipeline, fa_finding **findings, int count,
 		FA_TRY(make_decoded(scan, photo, interrupt, error));
 		fa_add_time(&pipeline->work.decode, &since);
 		pipeline->work.images++;
-		if ((i + 1) % together == 0 || i + 1 == count)
-			FA_TRY(fa_findings_detect(findings + i / together * together, i % together + 1,
-									  pipeline, &scan->options, true, false, interrupt, error));
+		if (i + 1 - from == together || i + 1 == count)
+		{
+			FA_TRY(fa_findings_detect(findings + from, i + 1 - from, pipeline, &scan->options, true,
+									  false, interrupt, error));
+			from = i + 1;
+		}
 	}
 	FA_TRY(fa_findings_classify(findings, count, pipeline, &scan->options, interrupt, error));
 	for (int i = 0; i < count; i++)
