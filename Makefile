@@ -157,7 +157,7 @@ NVCC_FLAGS = -O3 -g -std=c++17 -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextr
 	$(foreach a,$(lastword $(CUDA_ARCHITECTURES)),-gencode arch=compute_$(a),code=compute_$(a))
 GPU_OBJECTS = $(GPU_SOURCES:%.c=$(BUILD)/%.o)
 
-EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on_device test_augmentation
+EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on_device test_augmentation test_resident_models
 
 ifeq ($(HAS_CUDA),yes)
 cuda: faceattr_cuda.so
@@ -208,7 +208,8 @@ $(BUILD)/test/gpu/%.emulated.o: gpu/%.cu
 $(EMULATED_TESTS:%=$(BUILD)/test/gpu/%): %: %.o $(BUILD)/test/gpu/device_test.o $(EMULATED) $(GPU_OBJECTS) \
 		$(patsubst %,$(BUILD)/test/unit/%.o,random_net reference pictures) $(CORE)
 	@echo '  LD $@'
-	@$(CXX) $(SANITIZE) $(COVERAGE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)
+	@$(CXX) $(SANITIZE) $(COVERAGE) -pthread -fopenmp -o $@ $(filter-out $(CORE),$^) $(CORE) -lcmocka $(CORE_LIBS)
+$(BUILD)/test/gpu/test_resident_models: $(BUILD)/src/service/models.o
 
 # and as a library, for tests on servers; it is never installed
 $(BUILD)/test/gpu/emulated/faceattr_cuda.so: $(BUILD)/test/gpu/emulated_library.o $(EMULATED) $(GPU_OBJECTS) $(CORE)

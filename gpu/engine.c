@@ -228,6 +228,12 @@ cuda_set_threads(fa_engine *engine, int threads)
 	(void) threads;
 }
 
+static bool
+cuda_set_memory_limit(fa_engine *engine, size_t limit)
+{
+	return fa_gpu_set_limit(&engine->memory, limit);
+}
+
 fa_status
 fa_cuda_resolve_precision(fa_engine *engine, fa_precision wanted, fa_precision *precision,
 						  fa_error *error)
@@ -253,6 +259,7 @@ static const fa_engine_interface cuda_engine = {
 	.load = fa_cuda_load_model,
 	.unload = fa_cuda_unload,
 	.memory = fa_cuda_memory,
+	.set_memory_limit = cuda_set_memory_limit,
 	.pack = fa_cuda_pack,
 	.load_packed = fa_cuda_load_packed,
 	.run = fa_cuda_run,

@@ -488,6 +488,31 @@ test_programs_leave(void **state)
 	programs_leave(0, 2 * weights + (largest - weights) * 5 / 4);
 }
 
+/* Programs leave for a lower limit, weights do not; a higher one counts. */
+static void
+test_new_limits(void **state)
+{
+	size_t weights = memory_of(NULL, 0), one = memory_of(counts, 1), all = memory_of(counts, 7);
+	fa_engine *engine = open_engine(NULL);
+	fa_model *model = load_small(engine, FA_PRECISION_FP32);
+
+	(void) state;
+	for (int i = LENGTH(counts) - 1; i >= 0; i--)
+		free(run_small(model, counts[i]));
+	assert_int_equal(cuda()->memory(model), all);
+	assert_true(cuda()->set_memory_limit(engine, all));
+	assert_int_equal(cuda()->memory(model), all);
+	assert_true(cuda()->set_memory_limit(engine, one));
+	assert_int_equal(cuda()->memory(model), one); /* the latest */
+	assert_false(cuda()->set_memory_limit(engine, weights - 1));
+	assert_int_equal(cuda()->memory(model), weights);
+	assert_true(cuda()->set_memory_limit(engine, 0));
+	free(run_small(model, 64));
+	assert_true(cuda()->memory(model) > one);
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
 /* Too little for the weights, or for a batch: the message names the setting; the rest works. */
 static void
 test_too_little(void **state)
@@ -557,6 +582,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_processes, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_failures, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_programs_leave, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_new_limits, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_too_little, make_directory, remove_directory),
 	};
 
