@@ -77,6 +77,7 @@ struct descriptor
 {
 	cudnnBackendDescriptorType_t type;
 	bool finalised = false;
+	int number = 0; /* in the order of finalising */
 	std::map<int, attribute> attributes;
 	std::shared_ptr<operation_graph> graph; /* of graphs, configurations, engines and plans */
 	engine_kind engine = PLAIN;
@@ -88,6 +89,7 @@ static int plans = EMULATED_ALL;
 static bool spoil;
 static cudnnStatus_t refusal = CUDNN_STATUS_SUCCESS;
 static int refused; /* a type of descriptors */
+static int finalisations;
 static double tensor_core_cost = 1, plain_cost = 2;
 
 void
@@ -521,7 +523,19 @@ cudnnBackendFinalize(cudnnBackendDescriptor_t given)
 			break;
 	}
 	d->finalised = true;
+	d->number = ++finalisations;
 	return CUDNN_STATUS_SUCCESS;
+}
+
+void *
+emulated_latest(int type)
+{
+	descriptor *latest = nullptr;
+
+	for (descriptor *d : descriptors)
+		if ((int) d->type == type && d->number > (latest == nullptr ? 0 : latest->number))
+			latest = d;
+	return latest;
 }
 
 /* What heuristics offer, best first: mode A all, or, for EMULATED_FALLBACK, all but the last. */

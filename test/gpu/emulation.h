@@ -39,6 +39,8 @@ extern "C"
 	extern void emulated_spoil_plans(int spoil);
 	/* Finalising such a descriptor, a cudnnBackendDescriptorType_t, gives that status; 0: not. */
 	extern void emulated_refuse(int type, int status);
+	/* The latest descriptor of a type that has been finalised and is alive, or NULL. */
+	extern void *emulated_latest(int type);
 	/* What one run of a plan takes on the device's clock, with tensor cores and without. */
 	extern void emulated_plan_costs(double tensor_cores, double plain);
 	/* When work is done: */

@@ -395,6 +395,55 @@ test_whole(void **state)
 	free(pixels);
 }
 
+/* What a batch of one takes, once the model is warm: graphs of cuDNN's and kernels. */
+static void
+count_work(const fa_net *net, const fa_weights *weights, int *graphs, int *kernels)
+{
+	uint8_t *pixels = random_pixels(1, 33, 33, 3);
+	fa_model *model = load(net, weights, FA_PRECISION_FP32);
+	float *outputs[FA_MAX_OUTPUTS];
+
+	allocate_outputs(net, 1, 33, 33, outputs);
+	run(model, 1, 33, 33, pixels, outputs);
+	*graphs = emulated_convolutions();
+	*kernels = emulated_kernels();
+	run(model, 1, 33, 33, pixels, outputs);
+	*graphs = emulated_convolutions() - *graphs;
+	*kernels = emulated_kernels() - *kernels;
+	interface->unload(model);
+	free_outputs(net, outputs);
+	free(pixels);
+}
+
+/*
+ * Bias, sum and activation are done by the convolution's graph wherever cuDNN can; of 53
+ * convolutions and the heads nothing is left for kernels but the pixels, the pools and the outputs.
+ */
+static void
+test_fused(void **state)
+{
+	const int rest = 3;
+	int graphs, kernels;
+	fa_weights weights;
+	fa_error error;
+	fa_net net;
+
+	(void) state;
+	assert_int_equal(fa_net_by_name("resnet50", &net, heads, 3, 0, true, 0.1f, &error), FA_OK);
+	weights = random_weights(&net, 7);
+	count_work(&net, &weights, &graphs, &kernels);
+	assert_int_equal(graphs, 53 + 3);
+	assert_int_equal(kernels, rest + net.output_count);
+	interface->close(engine); /* which knows the plans */
+	emulated_plans(EMULATED_UNFUSED);
+	assert_int_equal(interface->open(NULL, &engine, &error), FA_OK);
+	count_work(&net, &weights, &graphs, &kernels);
+	assert_int_equal(graphs, 53 + 3);
+	assert_int_equal(kernels, rest + net.output_count + graphs);
+	fa_weights_free(&weights);
+	fa_net_free(&net);
+}
+
 /* --- When things go wrong --------------------------------------------------------------------- */
 
 static bool
@@ -673,6 +722,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_without_plans, open_engine, close_engine),
 		cmocka_unit_test_setup_teardown(test_low_precisions, open_engine, close_engine),
 		cmocka_unit_test_setup_teardown(test_networks, open_engine, close_engine),
+		cmocka_unit_test_setup_teardown(test_fused, open_engine, close_engine),
 		cmocka_unit_test_setup_teardown(test_detector, open_engine, close_engine),
 		cmocka_unit_test_setup_teardown(test_batches, open_engine, close_engine),
 		cmocka_unit_test_setup_teardown(test_batch_classes, open_engine, close_engine),
