@@ -360,16 +360,9 @@ cuda_library(void)
 static char *
 plan_cache(void)
 {
-	const char *home = getenv("HOME");
-	char *path;
+	char path[MAXPGPATH];
 
-	if (home == NULL)
-		return NULL;
-	path = psprintf("%s/.cache", home);
-	(void) mkdir(path, S_IRWXU);
-	path = psprintf("%s/faceattr", path);
-	(void) mkdir(path, S_IRWXU);
-	return access(path, W_OK) == 0 ? path : NULL;
+	return fa_plan_directory(path, sizeof(path)) ? pstrdup(path) : NULL;
 }
 
 /* Where one wishes for a GPU, it is not to go on with a CPU. */
