@@ -140,6 +140,8 @@ is(query($age), $expected, 'and answers');
 
 configure('faceattr.gpu_idle_timeout', '1s');
 ok(service_becomes($node, q{state = 'stopped'}), 'idle, it gives the GPU back');
+is(query($age), $expected, 'auto goes on with the CPU');
+ok(service_becomes($node, q{state = 'ready'}), 'and has asked for it');
 is(query("SELECT faceattr_stat_reset(); $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n1", 'auto has it back');
 configure('faceattr.gpu_idle_timeout', 0);
 
