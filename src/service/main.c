@@ -3,14 +3,14 @@
  *		faceattr-service: the process that runs networks for all sessions of a server.
  *
  * The supervisor (src/pg/supervisor.c) starts it with the descriptor of the ring and nothing else.
- *It opens its device, gives up what it does not need (sandbox.c), and then has two kinds of threads
- *beside the main one, which runs networks (batcher.c): the intake below, which hands submitted
- *slots to those who work on them, and those that read photos (photos.c). It never waits for a
- *session, and ends by exit when it has been idle for long, or by any signal: nothing here needs an
- *orderly end.
+ * It gives up the files that it does not need (sandbox.c), opens its device, runs the detector,
+ * gives up system calls, and then has two kinds of threads beside the main one, which runs networks
+ * (batcher.c): the intake below, which hands submitted slots to those who work on them, and those
+ * that read photos (photos.c). It never waits for a session, and ends by exit when it has been idle
+ * for long, or by any signal: nothing here needs an orderly end.
  *
  * Exit status: 0 idle, 2 this machine has not what it needs, 3 the device is lost; the header says
- *why.
+ * why.
  */
 #include <argp.h>
 #include <pthread.h>
@@ -307,6 +307,7 @@ main(int argc, char **argv)
 		NULL,
 		NULL};
 	static service s = {.o = {.ring = -1, .slots = 64, .threads = 1, .device = "auto"}};
+	unsigned confined;
 	pthread_t intake;
 	fa_error error;
 
@@ -318,9 +319,11 @@ main(int argc, char **argv)
 		return 1;
 	}
 	prctl(PR_SET_DUMPABLE, 0); /* photos do not belong into core files */
+	confined = fa_sandbox_files(&(fa_sandbox){s.o.weights, s.o.plan_cache,
+											  strcmp(s.o.device, "cpu") == 0 ? NULL : s.o.cuda});
 	prepare_device(&s);
-	atomic_store(&s.ring.header->confined,
-				 fa_sandbox_enter(&s.o.weights, 1, s.o.plan_cache, s.interface != &fa_cpu_engine));
+	confined |= fa_sandbox_calls(s.interface != &fa_cpu_engine);
+	atomic_store(&s.ring.header->confined, confined);
 	fa_service_use(&s.ring);
 	atomic_store(&s.ring.header->started, fa_ring_now());
 	atomic_store(&s.ring.header->state, FA_SERVICE_READY);

@@ -76,6 +76,18 @@ install($kept);
 ok(new_service(q{state = 'ready' AND engine = 'cuda'}), 'when it is there');
 is(join('|', session($counted)), "\n$expected\n1|1|", 'auto goes there');
 
+# Files are shut before a device is opened, whose threads would else go on reading them: what is said of
+# faults is not seen outside the directories that are allowed.
+SKIP:
+{
+	skip 'the kernel lacks Landlock', 2 if service($node, 'confined') !~ /files/;
+	unlink $faults;
+	symlink(write_image('faults', "device 0\n"), $faults) or die $!;
+	ok(new_service(q{state = 'ready' AND engine = 'cuda'}), 'nothing is read elsewhere');
+	is(service($node, 'confined'), 'files and calls', 'and all is given up in the end');
+	unlink $faults;
+}
+
 # --- A failure that does not end it
 
 my $failed = 'the GPU failed .*: cudaErrorEmulated';
@@ -90,7 +102,7 @@ is(() = $errors =~ /ERROR/g, 1, 'only one');
 is(() = $errors =~ /$told/g, 1, 'and the session is told, once, where it goes on');
 is($out, "$expected\n$expected\n\n$expected\n1|0\n\n$expected\n1|0", 'on the CPU');
 is(join('|', session($counted)), "\n$expected\n1|1|", 'another session stays with it');
-is(service($node, 'failed >= 1, restarts'), 't|2', 'it goes on, too');
+is(service($node, 'failed >= 1, state'), 't|ready', 'it goes on, too');
 # Sessions of one statement remember nothing: when a second one has failed within a minute, all rest.
 ok(new_service(q{state = 'ready' AND engine = 'cuda'}), 'another one whose GPU fails');
 like((session($age x 2))[1], $once, 'another session that fails');
