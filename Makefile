@@ -127,7 +127,7 @@ faceattr-service: $(SERVICE_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
 $(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(TRAINER) $(CORE)
 	@echo '  LD $@'
 	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka -lseccomp $(TRAINER_LIBS)
-$(BUILD)/test/unit/test_service: $(BUILD)/src/service/sandbox.o
+$(BUILD)/test/unit/test_sandbox: $(BUILD)/src/service/sandbox.o
 
 $(BENCHES): %: %.o $(CORE)
 	@echo '  LD $@'

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use Faceattr;
+use File::Basename;
 use File::Copy;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -18,9 +19,15 @@ unlink "$libraries/faceattr_cuda.so";
 copy($emulated, "$libraries/faceattr_cuda.so") or die $!;
 chmod 0755, "$libraries/faceattr_cuda.so";
 
-# What fails in processes that load the library from now on.
-$ENV{FACEATTR_EMULATED_FAULTS} = write_image('faults', '');
-sub fault { return write_image('faults', "$_[0]\n") }
+# What fails in processes that load the library from now on; where the service may read it.
+my $faults = $ENV{FACEATTR_EMULATED_FAULTS} = dirname(shipped_file('default')) . '/faults';
+sub fault
+{
+	open my $file, '>', $faults or die "$faults: $!";
+	print $file "$_[0]\n";
+	close $file or die $!;
+}
+fault('');
 
 my $node = PostgreSQL::Test::Cluster->new('gpu_service');
 $node->init;
@@ -147,6 +154,8 @@ is(query($age), $expected, 'and answers');
 
 configure('faceattr.gpu_idle_timeout', '1s');
 ok(service_becomes($node, q{state = 'stopped'}), 'idle, it gives the GPU back');
+is(query($age), $expected, 'auto goes on with the CPU');
+ok(service_becomes($node, q{state = 'ready'}), 'and has asked for it');
 is(query("SELECT faceattr_stat_reset(); $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n1", 'auto has it back');
 configure('faceattr.gpu_idle_timeout', 0);
 
