@@ -191,7 +191,7 @@ $(BUILD)/test/gpu/test_plans: $(BUILD)/test/gpu/test_plans.o $(GPU_OBJECTS) $(GP
 	@$(foreach s,$(wildcard $(CUDA_ROOT)/lib64/stubs/libcuda.so),ln -sf $(s) $(@D)/libcuda.so.1)
 
 # the same engine on a device that is a program
-EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime streams kernels races cudnn) \
+EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime streams kernels races cudnn convolutions) \
 	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
 # of kernels every access is seen, in the programs that watch (test/gpu/races.h)
 SEEN_FLAGS = $(if $(SANITIZE),-fno-sanitize=address -fsanitize=thread --param tsan-instrument-func-entry-exit=0)

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define MAX_DESCRIPTORS 192
-#define MAX_CONFIGS 8 /* of one mode of the heuristics */
 
 /* The tensors that addresses are bound to. */
 enum
@@ -30,12 +29,13 @@ struct fa_gpu_graph
 	fa_gpu_target target; /* the caller's */
 	cudnnBackendDescriptor_t owned[MAX_DESCRIPTORS];
 	int owned_count, virtual_count;
-	cudnnBackendDescriptor_t operations;               /* all of them, finalised */
-	cudnnBackendDescriptor_t configs[2 * MAX_CONFIGS]; /* of both modes */
+	cudnnBackendDescriptor_t operations;                  /* all of them, finalised */
+	cudnnBackendDescriptor_t configs[2 * FA_GPU_CONFIGS]; /* of both modes */
 	int config_count;
-	bool fell_back;                                  /* to the second mode */
-	cudnnBackendDescriptor_t plans[2 * MAX_CONFIGS]; /* NULL: not made, or given up */
-	int chosen;                                      /* of them; -1: none yet */
+	int most;                                           /* that each mode is asked for */
+	bool fell_back;                                     /* to the second mode */
+	cudnnBackendDescriptor_t plans[2 * FA_GPU_CONFIGS]; /* NULL: not made, or given up */
+	int chosen;                                         /* of them; -1: none yet */
 	cudnnBackendDescriptor_t pack;
 };
 
@@ -360,7 +360,7 @@ engine_of(fa_gpu_graph *g, cudnnBackendDescriptor_t config, cudnnBackendDescript
 static fa_status
 find_configs(fa_gpu_graph *g, cudnnBackendHeurMode_t mode, fa_error *error)
 {
-	cudnnBackendDescriptor_t heuristics, found[MAX_CONFIGS];
+	cudnnBackendDescriptor_t heuristics, found[FA_GPU_CONFIGS];
 	int64_t count = 0;
 
 	FA_TRY(create(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics, error));
@@ -369,13 +369,13 @@ find_configs(fa_gpu_graph *g, cudnnBackendHeurMode_t mode, fa_error *error)
 	if (g->target.handle == NULL)
 		FA_TRY(set_part(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, g->target.described, error));
 	FA_TRY(finalize(heuristics, "to choose engines", error));
-	for (int i = 0; i < MAX_CONFIGS; i++)
+	for (int i = 0; i < g->most; i++)
 		FA_TRY(create(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &found[i], error));
 	FA_TRY(fa_gpu_cudnn_status(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
-														CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CONFIGS,
+														CUDNN_TYPE_BACKEND_DESCRIPTOR, g->most,
 														&count, found),
 							   "to list engines", error));
-	for (int64_t i = 0; i < count && i < MAX_CONFIGS; i++)
+	for (int64_t i = 0; i < count && i < g->most; i++)
 	{
 		cudnnBackendDescriptor_t engine;
 		bool wanted;
@@ -434,14 +434,17 @@ find_any_configs(fa_gpu_graph *g, int *count, fa_error *error)
 }
 
 fa_status
-fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph,
-					int *count, fa_error *error)
+fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, int most,
+					fa_gpu_graph **graph, int *count, fa_error *error)
 {
 	fa_status status = make_graph(spec, target, graph, error);
 
 	*count = 0;
 	if (status == FA_OK)
+	{
+		(*graph)->most = most;
 		status = find_any_configs(*graph, count, error);
+	}
 	if (status == FA_UNSUPPORTED) /* an answer, too */
 		return FA_OK;
 	if (status != FA_OK)
@@ -471,7 +474,7 @@ fa_gpu_cudnn_check(const fa_gpu_target *target, fa_error *error)
 	fa_error own;
 	int count;
 
-	if (fa_gpu_graph_create(&usual, target, &graph, &count, &own) == FA_OK)
+	if (fa_gpu_graph_create(&usual, target, 1, &graph, &count, &own) == FA_OK)
 		fa_gpu_graph_destroy(graph);
 	else if (own.status == FA_NOT_FOUND)
 	{

@@ -56,13 +56,14 @@ extern fa_status fa_gpu_describe(const char *json, fa_gpu_target *target, fa_err
 extern void fa_gpu_target_free(fa_gpu_target *target);
 
 /*
- * The graph and the engine configurations that cuDNN offers for it, best first, with those
- * left out that are not deterministic or less precise than spec asks. *count may be
- * 0: this device cannot run it so, and never will. An error, and no graph, where cuDNN could not
- * tell.
+ * The graph and, of the first `most` engine configurations that cuDNN offers for it, up to
+ * FA_GPU_CONFIGS, best first, all but those that are not deterministic or less precise than spec
+ * asks. *count may be 0: this device cannot run it so, and never will. An error, and no graph,
+ * where cuDNN could not tell.
  */
+#define FA_GPU_CONFIGS 8
 extern fa_status fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target,
-									 fa_gpu_graph **graph, int *count, fa_error *error);
+									 int most, fa_gpu_graph **graph, int *count, fa_error *error);
 /* Adds those of last resort, where none of the others becomes a plan. *count: of all. */
 extern fa_status fa_gpu_graph_more(fa_gpu_graph *graph, int *count, fa_error *error);
 /*

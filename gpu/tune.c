@@ -167,7 +167,7 @@ fa_gpu_tuned_graph(const fa_gpu_tuner *t, const fa_gpu_conv_spec *spec, fa_gpu_g
 	if (known != NULL &&
 		fa_gpu_graph_restore(spec, t->target, known, graph, workspace, &own) == FA_OK)
 		return FA_OK;
-	status = fa_gpu_graph_create(spec, t->target, graph, &count, &own);
+	status = fa_gpu_graph_create(spec, t->target, FA_GPU_CONFIGS, graph, &count, &own);
 	if (status == FA_NO_MEMORY)
 	{
 		*error = own;

@@ -208,7 +208,7 @@ run_plan(size_t in, size_t out, bool has_workspace, bool own_handle)
 	cudnnSetStream(target.handle, s.one);
 	cudnnCreate(&other);
 	cudnnSetStream(other, s.one);
-	if (fa_gpu_graph_create(&spec, &target, &graph, &count, &error) != FA_OK ||
+	if (fa_gpu_graph_create(&spec, &target, FA_GPU_CONFIGS, &graph, &count, &error) != FA_OK ||
 		fa_gpu_graph_try(graph, 0, &workspace, &error) != FA_OK)
 		abort();
 	cudaMalloc((void **) &memory, BYTES + workspace);
