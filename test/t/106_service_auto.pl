@@ -38,6 +38,8 @@ sub install
 	chmod 0755, $program;
 }
 
+$ENV{FACEATTR_TEST_TIME_ON_CPU} = 1;    # instead of ten minutes
+
 my $node = PostgreSQL::Test::Cluster->new('auto');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'faceattr'\nrestart_after_crash = off");
@@ -120,7 +122,11 @@ like(service($node, 'last_error'), qr/the GPU failed .*: cudaErrorMemoryAllocati
 is(join('|', session($counted)), "\n$expected\n1|0|", 'auto goes on without it');
 is(join('|', session("SET faceattr.run_in = 'service';\n$age")), "$expected|", 'and who insists on the service gets the CPU there');
 is(service($node, 'state, engine'), 'ready|cpu', 'which it has');
+# That is no reason for auto to do without the GPU for ever.
 fault('');
+ok(service_becomes($node, q{state = 'stopped'}), 'idle, it gives way');
+is((session($age))[0], $expected, 'auto asks for another');
+ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'which has the GPU again');
 $node->stop;
 unlike(slurp_file($node->logfile), qr/terminated by signal (?!9)|PANIC|emulated device:/, 'the server never minded');
 done_testing();
