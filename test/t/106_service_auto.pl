@@ -10,7 +10,7 @@ use File::Copy;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
 my $emulated = "$ENV{HOME}/emulated_cuda.so";
 plan skip_all => 'CUDA or cuDNN is not here' if !-f $emulated;
@@ -77,6 +77,18 @@ like($error, qr/ERROR:  57014/, 'who insists on it waits');
 install($kept);
 ok(new_service(q{state = 'ready' AND engine = 'cuda'}), 'when it is there');
 is(join('|', session($counted)), "\n$expected\n1|1|", 'auto goes there');
+
+# What is to come is compiled when there is nothing to do: batches of 2, 4, 8, whose plans are kept.
+my $plans = '';
+my $batches = service($node, 'batches');
+for (1 .. 1200)
+{
+	$plans = join '', map { slurp_file($_) } glob "$ENV{HOME}/.cache/faceattr/*";
+	last if $plans =~ /^8 /m;
+	usleep(100_000);
+}
+like($plans, qr/^8 /m, 'plans for more than one face');
+is(service($node, 'batches'), $batches, 'which nobody has asked for');
 
 # Files are shut before a device is opened, whose threads would else go on reading them: what is said of
 # faults is not seen outside the directories that are allowed.
