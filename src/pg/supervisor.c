@@ -533,15 +533,14 @@ is_damaged(void)
 static void
 follow(uint32 shown)
 {
-	bool ends = shown == FA_SERVICE_STOPPED || atomic_load(&ring.header->wanted) == FA_RING_ENDS;
-
-	if (ends && (state == FA_SERVICE_STARTING || state == FA_SERVICE_READY))
+	if (state != FA_SERVICE_STARTING && state != FA_SERVICE_READY)
+		return;
+	if (shown == FA_SERVICE_STOPPED ||
+		(shown == FA_SERVICE_READY && atomic_load(&ring.header->wanted) == FA_RING_ENDS))
 		enter(FA_SERVICE_STOPPED); /* by itself, being idle */
 	else if (state == FA_SERVICE_STARTING && shown == FA_SERVICE_READY)
 		state = FA_SERVICE_READY;
-	else if (state == FA_SERVICE_STARTING ? shown != FA_SERVICE_STARTING
-			 : state == FA_SERVICE_READY  ? shown != FA_SERVICE_READY || is_damaged()
-										  : false)
+	else if (shown != state || (state == FA_SERVICE_READY && is_damaged()))
 		kill_service("had damaged its memory, and was killed");
 }
 

@@ -3,8 +3,8 @@
  *		Requests of all sessions for the same network, precision and image size become one batch.
  *
  * Two threads meet here. The intake (main.c) calls fa_batcher_add, which copies a request's pixels
- *to the end of an open batch: while the engine runs one batch, the next is filled. The runner,
- *which alone touches engine and models, takes the open batch whose oldest request is the oldest,
+ * to the end of an open batch: while the engine runs one batch, the next is filled. The runner,
+ * which alone touches engine and models, takes the open batch whose oldest request is the oldest,
  * runs it, and puts every request's share of the outputs into its reply. One mutex guards the list
  * of open batches and the queue of models to load.
  *
@@ -14,7 +14,7 @@
  * same batch come together in the next one, too.
  *
  * Where the engine runs streams of batches, the next batch of the same kind goes up while the
- *device works on the one before: the runner is asked for it meanwhile, and answers the one before
+ * device works on the one before: the runner is asked for it meanwhile, and answers the one before
  * when it is done. Anything else that waits ends the stream. Loading and making room happen
  * between streams, when nothing is at work.
  *

@@ -5,8 +5,8 @@
  * An engine compiles a network for a size of batch when it first meets it. On a GPU that takes
  * seconds, where plans have to be tried out first, and everybody waits. So the detector has run
  * before the service is ready, and a model when it has been loaded, each with one black image: what
- * fails, fails there. When there is nothing to do, batches of 2, 4 and 8 of the model follow, as
- *the faces of one photo make them. Larger ones are of work in bulk, to which a few seconds matter
+ * fails, fails there. When there is nothing to do, batches of 2, 4 and 8 of the model follow, which
+ * the faces of one photo make. Larger ones are of work in bulk, to which a few seconds matter
  * little. That costs the device memory, so it is not done where memory is limited. It is left the
  * moment there is work, and gone on with later: what has been tried out is known by then.
  */
