@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static fa_status
 status_of(cudaError_t code)
@@ -197,6 +198,21 @@ cuda_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
 	return FA_OK;
 }
 
+/* The driver's own number, "580.65.06", as its kernel module tells it; empty: unknown. */
+static void
+driver_version(char *text, size_t size)
+{
+	FILE *file = fopen("/sys/module/nvidia/version", "r");
+
+	text[0] = '\0';
+	if (file == NULL)
+		return;
+	if (fgets(text, (int) size, file) == NULL)
+		text[0] = '\0';
+	text[strcspn(text, " \n")] = '\0';
+	fclose(file);
+}
+
 /* What cannot be told is left out. */
 static void
 cuda_describe(const fa_engine *engine, char *text, size_t size)
@@ -204,8 +220,10 @@ cuda_describe(const fa_engine *engine, char *text, size_t size)
 	struct cudaDeviceProp properties;
 	size_t cudnn = cudnnGetVersion();
 	int driver = 0, runtime = 0, device = 0;
+	char version[24];
 
 	(void) engine; /* the thread's */
+	driver_version(version, sizeof(version));
 	snprintf(text, size, "GPU");
 	if (cudaGetDevice(&device) != cudaSuccess ||
 		cudaGetDeviceProperties(&properties, device) != cudaSuccess ||
@@ -215,9 +233,10 @@ cuda_describe(const fa_engine *engine, char *text, size_t size)
 		cudaGetLastError();
 		return;
 	}
-	snprintf(text, size, "%.64s, driver for CUDA %d.%d, CUDA %d.%d, cuDNN %zu.%zu.%zu",
-			 properties.name, driver / 1000, driver % 1000 / 10, runtime / 1000,
-			 runtime % 1000 / 10, cudnn / 10000, cudnn / 100 % 100, cudnn % 100);
+	snprintf(text, size, "%.64s, driver %s%sfor CUDA %d.%d, CUDA %d.%d, cuDNN %zu.%zu.%zu",
+			 properties.name, version, version[0] == '\0' ? "" : " ", driver / 1000,
+			 driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, cudnn / 10000,
+			 cudnn / 100 % 100, cudnn % 100);
 }
 
 /* The device has threads enough. */

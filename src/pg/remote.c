@@ -8,13 +8,13 @@
  * only, and another one's start makes the session open it again (pipeline.c).
  *
  * A session that insists on the service waits until there is one, or gets an error: it never runs a
- * network, or a decoder, by itself. `auto` never waits: as long as there is none it asks for one
- * and goes on with the CPU. And it leaves a service alone, for a minute or until that has been
- * replaced, that has failed: to open a model, or to run one for want of memory or by a failure of
- * CUDA's that does not end the service. That is a session's own memory, so that one with too large
- *a photo does not keep the others from the GPU. But where it happens twice within a minute, all
- * sessions rest: else parallel workers and sessions of a single statement, which remember
- * nothing, would fail for ever.
+ * network, or with decode_in = service a decoder, by itself. `auto` never waits: as long as there
+ * is no service it asks for one and goes on with the CPU. And it leaves a service alone, for a
+ * minute or until that has been replaced, that has failed: to open a model, or to run one for want
+ * of memory or by a failure of CUDA's that does not end the service. Each session remembers that
+ * for itself, so that one with too large a photo does not keep others from the GPU. But where it
+ * happens twice within a minute, all of them rest: else parallel workers and sessions of a single
+ * statement, which remember nothing, would fail for ever.
  */
 #include "supervisor.h"
 

@@ -3,8 +3,8 @@
  *		Requests of all sessions for the same network, precision and image size become one batch.
  *
  * Two threads meet here. The intake (main.c) calls fa_batcher_add, which copies a request's pixels
- *to the end of an open batch: while the engine runs one batch, the next is filled. The runner,
- *which alone touches engine and models, takes the open batch whose oldest request is the oldest,
+ * to the end of an open batch: while the engine runs one batch, the next is filled. The runner,
+ * which alone touches engine and models, takes the open batch whose oldest request is the oldest,
  * runs it, and puts every request's share of the outputs into its reply. One mutex guards the list
  * of open batches and the queue of models to load.
  *
@@ -14,13 +14,17 @@
  * same batch come together in the next one, too.
  *
  * Where the engine runs streams of batches, the next batch of the same kind goes up while the
- *device works on the one before: the runner is asked for it meanwhile, and answers the one before
+ * device works on the one before: the runner is asked for it meanwhile, and answers the one before
  * when it is done. Anything else that waits ends the stream. Loading and making room happen
  * between streams, when nothing is at work.
+ *
+ * When nothing is to be done the runner makes models ready for what is to come (warming.c), and
+ * leaves that the moment there is work.
  */
 #include "batcher.h"
 
 #include "models.h"
+#include "warming.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -32,7 +36,6 @@
 #define MAX_REQUESTS 256               /* of a batch */
 #define MAX_BYTES ((size_t) 64 << 20)  /* of a batch of more than one request */
 #define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
-#define USUAL_SIDE 640                 /* of a photo at detection */
 #define LOOK_BACK 20                   /* batch delays after which nobody is expected */
 #define LOOK_AGAIN 50       /* microseconds between questions whether the device is busy */
 #define LONGEST_STREAM 1000 /* batches; then the limit of memory is looked at again */
@@ -90,6 +93,7 @@ struct fa_batcher
 	/* the runner's */
 	fa_shape *shapes;
 	fa_interrupt beat;
+	fa_warming warming;
 };
 
 /* --- Ends --------------------------------------------------------------------------- */
@@ -247,26 +251,6 @@ never_stop(void *argument)
 	return false;
 }
 
-/*
- * Compiles a model for a size by running it on a black image, whose outputs nobody wants: so that
- * what fails, fails here, and what takes long has been done. Works in small steps, each of which
- * beats.
- */
-static fa_status
-warm_up(fa_batcher *b, fa_model *model, int count, int height, int width, fa_error *error)
-{
-	uint8_t *black = calloc((size_t) count * height * width, 3);
-	fa_batch batch = {count, height, width, black};
-	float *outputs[FA_MAX_OUTPUTS] = {NULL};
-	fa_status status;
-
-	if (black == NULL)
-		return fa_no_memory(error, (size_t) count * height * width * 3);
-	status = b->interface->run(model, &batch, outputs, &b->beat, error);
-	free(black);
-	return status;
-}
-
 /* --- The runner: loading ----------------------------------------------------------------- */
 
 static fa_status
@@ -276,7 +260,6 @@ load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
 	fa_reply *reply = &b->ring->slot[slot].reply;
 	fa_precision precision;
 	fa_served_model *model;
-	fa_status status = FA_OK;
 
 	if (r->precision > FA_PRECISION_TF32 || r->length > FA_REQUEST_AREA)
 		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
@@ -289,12 +272,8 @@ load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
 					   "the device of faceattr-service does not compute in that precision");
 	FA_TRY(fa_models_get(b->models, r->model, precision, r->length == 0 ? NULL : &file, &model,
 						 error));
-	do
-		if (r->length > 0)
-			status = warm_up(b, model->attributes.model, 1, model->attributes.height,
-							 model->attributes.width, error);
-	while (status == FA_NO_MEMORY && fa_models_make_room(b->models, model));
-	FA_TRY(status);
+	if (r->length > 0)
+		FA_TRY(fa_warm_up_model(&b->warming, model, &b->beat, error));
 	if (model->attributes.metadata_length > FA_REPLY_AREA)
 		return fa_fail(error, FA_TOO_LARGE, "the model's metadata are too long");
 	memcpy(fa_ring_reply_area(b->ring, slot), model->attributes.metadata,
@@ -696,13 +675,42 @@ run_batch(fa_batcher *b, batch *of)
 	end_batch(b, of, sizes, status, &error);
 }
 
+/* --- The runner: idle
+ * -----------------------------------------------------------------------------
+ */
+
+/* An interrupt's question. */
+static bool
+there_is_work(void *argument)
+{
+	fa_batcher *b = argument;
+	bool work;
+
+	never_stop(b);
+	pthread_mutex_lock(&b->lock);
+	work = b->load_count > 0;
+	for (const batch *open = b->open; open != NULL && !work; open = open->next)
+		work = open->requests > 0;
+	pthread_mutex_unlock(&b->lock);
+	return work;
+}
+
+/* A model is made ready for more; without the lock. */
+static void
+use_idle_time(fa_batcher *b)
+{
+	fa_interrupt interrupt = {there_is_work, b};
+	fa_error error;
+
+	if (fa_warm_up_more(&b->warming, &interrupt, &error) == FA_DEVICE_LOST)
+		fa_service_die(b->ring, &error);
+	fa_models_show(b->models);
+}
+
 fa_status
 fa_batcher_warm_up(fa_batcher *b, fa_precision fastest, fa_error *error)
 {
-	fa_model *detector;
-
-	FA_TRY(fa_models_detector(b->models, fastest, &detector, error));
-	return warm_up(b, detector, 1, USUAL_SIDE, USUAL_SIDE, error);
+	return fa_warm_up_detector(&b->warming, fastest, &b->beat, error);
 }
 
 void
@@ -728,6 +736,12 @@ fa_batcher_run(fa_batcher *b)
 		{
 			pthread_mutex_unlock(&b->lock);
 			run_batch(b, taken);
+			pthread_mutex_lock(&b->lock);
+		}
+		else if (wait < 0 && fa_warming_has_more(&b->warming))
+		{
+			pthread_mutex_unlock(&b->lock);
+			use_idle_time(b);
 			pthread_mutex_lock(&b->lock);
 		}
 		else
@@ -771,6 +785,7 @@ fa_batcher_open(const fa_engine_interface *interface, fa_engine *engine, const c
 		fa_batcher_close(b);
 		return status;
 	}
+	b->warming = (fa_warming){.interface = interface, .models = b->models, .ring = ring};
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&b->lock, NULL);

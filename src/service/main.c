@@ -7,7 +7,9 @@
  * gives up system calls, and then has two kinds of threads beside the main one, which runs networks
  * (batcher.c): the intake below, which hands submitted slots to those who work on them, and those
  * that read photos (photos.c). It never waits for a session, and ends by exit when it has been idle
- * for long, or by any signal: nothing here needs an orderly end.
+ * for long, or by any signal: nothing here needs an orderly end. One that went to the CPU for want
+ * of a GPU, because a session would have it on any device, ends when it is idle after ten minutes,
+ * too: the GPU may be back, and as long as this one lives nobody looks.
  *
  * Exit status: 0 idle, 2 this machine has not what it needs, 3 the device is lost; the header says
  * why.
@@ -28,7 +30,10 @@
 #include "sandbox.h"
 
 #define USELESS 2
-#define IDLE_CHECK 1000000 /* microseconds */
+/* microseconds */
+#define IDLE_CHECK 1000000
+#define PHOTO_TIME 10000000 /* that a session may take to read one */
+#define TIME_ON_CPU 600000000
 
 typedef struct options
 {
@@ -245,16 +250,33 @@ is_deserted(const fa_ring *ring)
 }
 
 /*
- * Ends, unless a session has come: who claims a slot looks at the state once more (exchange.c), so
- * that one of both sees the other.
+ * Ends, unless a session has a slot or has chosen this service lately: one that reads a photo first
+ * is not seen meanwhile. From the exchange on, which one that chooses it now would make fail, no
+ * other session comes.
  */
 static void
-end_if_deserted(fa_ring *ring)
+end_if_unwanted(fa_ring_header *header, const fa_ring *ring, int64_t idle)
 {
-	atomic_store(&ring->header->state, FA_SERVICE_STOPPED);
-	if (is_deserted(ring))
-		_exit(0);
-	atomic_store(&ring->header->state, FA_SERVICE_READY);
+	int64_t wanted = atomic_load(&header->wanted), now = fa_ring_now();
+
+	if (wanted <= now && now - wanted <= (idle > PHOTO_TIME ? idle : PHOTO_TIME))
+		return;
+	if (!is_deserted(ring) ||
+		!atomic_compare_exchange_strong(&header->wanted, &wanted, FA_RING_ENDS))
+		return;
+	atomic_store(&header->state, FA_SERVICE_STOPPED);
+	_exit(0);
+}
+
+/* Microseconds after which a CPU that was taken for want of a GPU is given up; 0: never. */
+static int64_t
+time_on_cpu(const service *s)
+{
+	const char *test = getenv("FACEATTR_TEST_TIME_ON_CPU"); /* seconds */
+
+	if (s->interface != &fa_cpu_engine || s->o.cuda == NULL)
+		return 0;
+	return test == NULL ? TIME_ON_CPU : atoi(test) * INT64_C(1000000);
 }
 
 static void *
@@ -262,7 +284,7 @@ take_requests(void *argument)
 {
 	service *s = argument;
 	fa_ring_header *header = s->ring.header;
-	int64_t busy = fa_ring_now();
+	int64_t busy = fa_ring_now(), started = busy, on_cpu = time_on_cpu(s);
 
 	for (;;)
 	{
@@ -278,10 +300,9 @@ take_requests(void *argument)
 		if (fa_ring_busy(&s->ring))
 			busy = fa_ring_now();
 		else if (idle > 0 && fa_ring_now() - busy > idle)
-		{
-			end_if_deserted(&s->ring);
-			busy = fa_ring_now();
-		}
+			end_if_unwanted(header, &s->ring, idle);
+		else if (on_cpu > 0 && fa_ring_now() - started > on_cpu)
+			end_if_unwanted(header, &s->ring, 0);
 		fa_ring_wait_doorbell(&s->ring, seen, IDLE_CHECK);
 	}
 	return NULL;

@@ -752,7 +752,7 @@ test_misuse(void **state)
 	weights = random_weights(&net, 8);
 	open_both(&b, &net, &weights, options);
 	b.interface[1]->describe(b.engine[1], words, sizeof(words));
-	assert_non_null(strstr(words, "driver for CUDA 13.1, CUDA 13.0, cuDNN"));
+	assert_non_null(strstr(words, "for CUDA 13.1, CUDA 13.0, cuDNN"));
 	emulated_fail(1);
 	b.interface[1]->describe(b.engine[1], words, sizeof(words));
 	emulated_fail(0);

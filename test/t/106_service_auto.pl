@@ -10,7 +10,7 @@ use File::Copy;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
 my $emulated = "$ENV{HOME}/emulated_cuda.so";
 plan skip_all => 'CUDA or cuDNN is not here' if !-f $emulated;
@@ -37,6 +37,8 @@ sub install
 	copy($_[0], $program) or die "$program: $!";
 	chmod 0755, $program;
 }
+
+$ENV{FACEATTR_TEST_TIME_ON_CPU} = 1;    # instead of ten minutes
 
 my $node = PostgreSQL::Test::Cluster->new('auto');
 $node->init;
@@ -75,6 +77,18 @@ like($error, qr/ERROR:  57014/, 'who insists on it waits');
 install($kept);
 ok(new_service(q{state = 'ready' AND engine = 'cuda'}), 'when it is there');
 is(join('|', session($counted)), "\n$expected\n1|1|", 'auto goes there');
+
+# What is to come is compiled when there is nothing to do: batches of 2, 4, 8, whose plans are kept.
+my $plans = '';
+my $batches = service($node, 'batches');
+for (1 .. 1200)
+{
+	$plans = join '', map { slurp_file($_) } glob "$ENV{HOME}/.cache/faceattr/*";
+	last if $plans =~ /^8 /m;
+	usleep(100_000);
+}
+like($plans, qr/^8 /m, 'plans for more than one face');
+is(service($node, 'batches'), $batches, 'which nobody has asked for');
 
 # Files are shut before a device is opened, whose threads would else go on reading them: what is said of
 # faults is not seen outside the directories that are allowed.
@@ -120,7 +134,11 @@ like(service($node, 'last_error'), qr/the GPU failed .*: cudaErrorMemoryAllocati
 is(join('|', session($counted)), "\n$expected\n1|0|", 'auto goes on without it');
 is(join('|', session("SET faceattr.run_in = 'service';\n$age")), "$expected|", 'and who insists on the service gets the CPU there');
 is(service($node, 'state, engine'), 'ready|cpu', 'which it has');
+# That is no reason for auto to do without the GPU for ever.
 fault('');
+ok(service_becomes($node, q{state = 'stopped'}), 'idle, it gives way');
+is((session($age))[0], $expected, 'auto asks for another');
+ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'which has the GPU again');
 $node->stop;
 unlike(slurp_file($node->logfile), qr/terminated by signal (?!9)|PANIC|emulated device:/, 'the server never minded');
 done_testing();

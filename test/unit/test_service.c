@@ -376,6 +376,28 @@ ask_once(void *argument)
 	return (void *) (uintptr_t) own.status;
 }
 
+/* A session that has chosen the service reads a photo first, and asks nothing for seconds. */
+static void
+test_idle_but_wanted(void **state)
+{
+	fa_pipeline *pipeline;
+
+	(void) state;
+	atomic_store(&ring.header->wanted, fa_ring_now());
+	atomic_store(&ring.header->idle_timeout, 1);
+	sleep_ms(3500);
+	assert_int_equal(waitpid(service, NULL, WNOHANG), 0);
+	pipeline = open_pipeline(FA_PRECISION_FP32);
+	fa_pipeline_close(pipeline);
+	/* nobody any more: it says so, and ends */
+	atomic_store(&ring.header->wanted, 0);
+	assert_int_equal(bury_service(0), 0);
+	assert_int_equal(atomic_load(&ring.header->wanted), FA_RING_ENDS);
+	atomic_store(&ring.header->wanted, 0);
+	atomic_store(&ring.header->idle_timeout, 0);
+	start_service();
+}
+
 static void
 test_killed_in_the_middle(void **state)
 {
@@ -615,6 +637,7 @@ main(void)
 		cmocka_unit_test(test_crops_read_there),
 		cmocka_unit_test(test_batches_of_many),
 		cmocka_unit_test(test_cancel_while_stopped),
+		cmocka_unit_test(test_idle_but_wanted),
 		cmocka_unit_test(test_killed_in_the_middle),
 		cmocka_unit_test(test_decoder_that_crashes),
 		cmocka_unit_test(test_requests_that_make_no_sense),
