@@ -94,6 +94,8 @@ typedef struct Supervisor
 	pg_atomic_uint32 useless_for; /* the wish that the latest USELESS one was to fulfil */
 	pg_atomic_uint32 has_gpus;    /* see service_has_gpus() */
 	pg_atomic_uint64 next_start;  /* when WAITING or USELESS ends */
+	pg_atomic_uint64 failed_at; /* when it last failed a session that can do without it; 0: never */
+	pg_atomic_uint64 rests_since; /* see service_rests_since() */
 } Supervisor;
 
 static Supervisor *shared;  /* NULL: not preloaded */
@@ -186,6 +188,8 @@ supervisor_attach(void *memory, bool found)
 	pg_atomic_init_u32(&shared->useless_for, WISH_NONE);
 	pg_atomic_init_u32(&shared->has_gpus, 0);
 	pg_atomic_init_u64(&shared->next_start, 0);
+	pg_atomic_init_u64(&shared->failed_at, 0);
+	pg_atomic_init_u64(&shared->rests_since, 0);
 	if (ring.header == NULL)
 		return;
 	/* No session lives that could own a slot, and whatever process has got its number since. */
@@ -215,15 +219,38 @@ service_pause(void)
 	return left <= 0 ? 0 : (int) ((left + SECOND - 1) / SECOND);
 }
 
-static void
-ask_for(ServiceWish wish)
+int64
+service_rests_since(void)
 {
-	Latch *latch = (Latch *) (uintptr_t) pg_atomic_read_u64(&shared->latch);
+	return (int64) pg_atomic_read_u64(&shared->rests_since);
+}
+
+void
+service_has_failed(int64 within)
+{
+	int64 now = fa_ring_now();
+	int64 before = (int64) pg_atomic_exchange_u64(&shared->failed_at, (uint64) now);
+
+	if (before != 0 && now - before < within)
+		pg_atomic_write_u64(&shared->rests_since, (uint64) now);
+}
+
+bool
+service_is_ready(void)
+{
+	return atomic_load(&ring.header->state) == FA_SERVICE_READY;
+}
+
+void
+service_ask_for(ServiceWish wish)
+{
 	uint32 before = pg_atomic_read_u32(&shared->wish);
+	Latch *latch;
 
 	while (before < wish && !pg_atomic_compare_exchange_u32(&shared->wish, &before, wish))
 		;
-	if (latch != NULL)
+	latch = (Latch *) (uintptr_t) pg_atomic_read_u64(&shared->latch);
+	if (before < wish && latch != NULL) /* else it knows */
 		SetLatch(latch);
 }
 
@@ -257,7 +284,7 @@ service_start(ServiceWish wish)
 		}
 		if (now - since > SESSION_PATIENCE + (service_has_supervisor() ? START_LIMIT : 0))
 			return false;
-		ask_for(wish);
+		service_ask_for(wish);
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FA_RING_PATIENCE,
 				  PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -360,16 +387,9 @@ cuda_library(void)
 static char *
 plan_cache(void)
 {
-	const char *home = getenv("HOME");
-	char *path;
+	char path[MAXPGPATH];
 
-	if (home == NULL)
-		return NULL;
-	path = psprintf("%s/.cache", home);
-	(void) mkdir(path, S_IRWXU);
-	path = psprintf("%s/faceattr", path);
-	(void) mkdir(path, S_IRWXU);
-	return access(path, W_OK) == 0 ? path : NULL;
+	return fa_plan_directory(path, sizeof(path)) ? pstrdup(path) : NULL;
 }
 
 /* Where one wishes for a GPU, it is not to go on with a CPU. */
@@ -613,7 +633,7 @@ kill_service(const char *why)
 
 /* --- Life --------------------------------------------------------------------------------- */
 
-/* It has shown something, and shows something else now. */
+/* It is ready, and has shown something else before, or nothing. */
 static bool
 is_damaged(void)
 {
@@ -628,7 +648,7 @@ is_damaged(void)
 	memcpy(now.engine, header->engine, sizeof(now.engine));
 	if (memcmp(&child.shown, &none, sizeof(none)) == 0)
 		child.shown = now;
-	return memcmp(&child.shown, &now, sizeof(now)) != 0;
+	return now.started == 0 || memcmp(&child.shown, &now, sizeof(now)) != 0;
 }
 
 static void
@@ -676,7 +696,7 @@ reload(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	show_settings();
-	ask_for(standing_wish());
+	service_ask_for(standing_wish());
 	if (child.pid != 0)
 	{
 		if (past.device != faceattr_device || past.gpu_device != faceattr_gpu_device ||
@@ -772,7 +792,7 @@ faceattr_supervisor_main(Datum argument)
 	fa_ring_reclaim(&ring);
 	before_shmem_exit(worker_ends, (Datum) 0);
 	pg_atomic_write_u64(&shared->latch, (uint64) (uintptr_t) MyLatch);
-	ask_for(standing_wish());
+	service_ask_for(standing_wish());
 	show_settings();
 
 	for (;;)

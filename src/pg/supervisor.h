@@ -31,11 +31,20 @@ extern void supervisor_preload(void);
 extern Size supervisor_shared_size(void);
 extern void supervisor_attach(void *memory, bool found);
 
+/* It is ready. */
+extern bool service_is_ready(void);
+/* Asks for a service, and does not wait. */
+extern void service_ask_for(ServiceWish wish);
 /*
  * Asks for a service and waits, as long as it takes one to start, or to start again if that is
  * soon. False: there is none to be had; the ring's header says why.
  */
 extern bool service_start(ServiceWish wish);
+/* Since when it has been failing sessions that can do without it, so that none goes there; 0:
+ * never. */
+extern int64 service_rests_since(void);
+/* It has failed one: the second time within so many microseconds, all are to let it rest. */
+extern void service_has_failed(int64 within);
 /* Whether GPUs are left to the service: configuration and installation say so. */
 extern bool service_has_gpus(void);
 /* Whether there is a worker that starts it. */

@@ -247,18 +247,24 @@ never_stop(void *argument)
 	return false;
 }
 
-/* A black image of the size, in the service's fastest precision; nobody waits for the outputs. */
-static void
-warm_up(fa_batcher *b, fa_model *model, int count, int height, int width)
+/*
+ * Compiles a model for a size by running it on a black image, whose outputs nobody wants: so that
+ * what fails, fails here, and what takes long has been done. Works in small steps, each of which
+ * beats.
+ */
+static fa_status
+warm_up(fa_batcher *b, fa_model *model, int count, int height, int width, fa_error *error)
 {
 	uint8_t *black = calloc((size_t) count * height * width, 3);
 	fa_batch batch = {count, height, width, black};
 	float *outputs[FA_MAX_OUTPUTS] = {NULL};
-	fa_error error;
+	fa_status status;
 
-	if (black != NULL)
-		b->interface->run(model, &batch, outputs, &b->beat, &error);
+	if (black == NULL)
+		return fa_no_memory(error, (size_t) count * height * width * 3);
+	status = b->interface->run(model, &batch, outputs, &b->beat, error);
 	free(black);
+	return status;
 }
 
 /* --- The runner: loading ----------------------------------------------------------------- */
@@ -270,6 +276,7 @@ load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
 	fa_reply *reply = &b->ring->slot[slot].reply;
 	fa_precision precision;
 	fa_served_model *model;
+	fa_status status = FA_OK;
 
 	if (r->precision > FA_PRECISION_TF32 || r->length > FA_REQUEST_AREA)
 		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
@@ -282,8 +289,12 @@ load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
 					   "the device of faceattr-service does not compute in that precision");
 	FA_TRY(fa_models_get(b->models, r->model, precision, r->length == 0 ? NULL : &file, &model,
 						 error));
-	if (r->length > 0)
-		warm_up(b, model->attributes.model, 1, model->attributes.height, model->attributes.width);
+	do
+		if (r->length > 0)
+			status = warm_up(b, model->attributes.model, 1, model->attributes.height,
+							 model->attributes.width, error);
+	while (status == FA_NO_MEMORY && fa_models_make_room(b->models, model));
+	FA_TRY(status);
 	if (model->attributes.metadata_length > FA_REPLY_AREA)
 		return fa_fail(error, FA_TOO_LARGE, "the model's metadata are too long");
 	memcpy(fa_ring_reply_area(b->ring, slot), model->attributes.metadata,
@@ -550,12 +561,14 @@ end_batch(fa_batcher *b, batch *of, const size_t sizes[FA_MAX_OUTPUTS], fa_statu
 	for (int i = 0; i < of->requests; i++)
 		atomic_fetch_add(&header->wait_time, (uint64_t) (of->started - of->shares[i].submitted));
 	atomic_fetch_add(&header->run_time, (uint64_t) (fa_ring_now() - of->started));
-	atomic_fetch_add(&header->images, (uint64_t) of->count);
-	atomic_fetch_add(&header->batches, 1);
-	atomic_fetch_add(&header->fill[fill_bin(of->count)], 1);
 	never_stop(b);
 	if (status == FA_OK)
+	{
+		atomic_fetch_add(&header->images, (uint64_t) of->count);
+		atomic_fetch_add(&header->batches, 1); /* by which the supervisor knows that it works */
+		atomic_fetch_add(&header->fill[fill_bin(of->count)], 1);
 		hand_out(b, of, sizes);
+	}
 	else
 	{
 		show_error(b->ring, error);
@@ -683,14 +696,13 @@ run_batch(fa_batcher *b, batch *of)
 	end_batch(b, of, sizes, status, &error);
 }
 
-void
-fa_batcher_warm_up(fa_batcher *b, fa_precision fastest)
+fa_status
+fa_batcher_warm_up(fa_batcher *b, fa_precision fastest, fa_error *error)
 {
 	fa_model *detector;
-	fa_error error;
 
-	if (fa_models_detector(b->models, fastest, &detector, &error) == FA_OK)
-		warm_up(b, detector, 1, USUAL_SIDE, USUAL_SIDE);
+	FA_TRY(fa_models_detector(b->models, fastest, &detector, error));
+	return warm_up(b, detector, 1, USUAL_SIDE, USUAL_SIDE, error);
 }
 
 void
@@ -723,6 +735,16 @@ fa_batcher_run(fa_batcher *b)
 	}
 }
 
+void
+fa_batcher_close(fa_batcher *b)
+{
+	if (b == NULL)
+		return;
+	fa_models_close(b->models);
+	free(b->shapes);
+	free(b);
+}
+
 fa_status
 fa_batcher_open(const fa_engine_interface *interface, fa_engine *engine, const char *directory,
 				fa_ring *ring, fa_batcher **batcher, fa_error *error)
@@ -746,8 +768,7 @@ fa_batcher_open(const fa_engine_interface *interface, fa_engine *engine, const c
 	}
 	if (status != FA_OK)
 	{
-		fa_models_close(b->models);
-		free(b);
+		fa_batcher_close(b);
 		return status;
 	}
 	pthread_condattr_init(&monotonic);

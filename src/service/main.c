@@ -3,14 +3,14 @@
  *		faceattr-service: the process that runs networks for all sessions of a server.
  *
  * The supervisor (src/pg/supervisor.c) starts it with the descriptor of the ring and nothing else.
- *It opens its device, gives up what it does not need (sandbox.c), and then has two kinds of threads
- *beside the main one, which runs networks (batcher.c): the intake below, which hands submitted
- *slots to those who work on them, and those that read photos (photos.c). It never waits for a
- *session, and ends by exit when it has been idle for long, or by any signal: nothing here needs an
- *orderly end.
+ * It gives up the files that it does not need (sandbox.c), opens its device, runs the detector,
+ * gives up system calls, and then has two kinds of threads beside the main one, which runs networks
+ * (batcher.c): the intake below, which hands submitted slots to those who work on them, and those
+ * that read photos (photos.c). It never waits for a session, and ends by exit when it has been idle
+ * for long, or by any signal: nothing here needs an orderly end.
  *
  * Exit status: 0 idle, 2 this machine has not what it needs, 3 the device is lost; the header says
- *why.
+ * why.
  */
 #include <argp.h>
 #include <pthread.h>
@@ -128,24 +128,6 @@ open_gpu(service *s, fa_error *error)
 	return s->interface->open(&with, &s->engine, error);
 }
 
-static void
-open_device(service *s)
-{
-	fa_engine_options cpu = {.threads = s->o.threads};
-	fa_error error;
-
-	if (strcmp(s->o.device, "cpu") != 0)
-	{
-		if (open_gpu(s, &error) == FA_OK)
-			return;
-		if (strcmp(s->o.device, "gpu") == 0)
-			useless(s, &error);
-	}
-	s->interface = &fa_cpu_engine;
-	if (s->interface->open(&cpu, &s->engine, &error) != FA_OK)
-		useless(s, &error);
-}
-
 /* "model name : Intel ..." of the first processor. */
 static void
 name_processor(char *text, size_t size)
@@ -165,29 +147,66 @@ name_processor(char *text, size_t size)
 		fclose(file);
 }
 
-/* Returns the precision that AUTO is. */
-static fa_precision
-show_device(service *s)
+/* Shows what the device can do; *fastest: the precision that AUTO is. */
+static fa_status
+show_device(service *s, fa_precision *fastest, fa_error *error)
 {
 	fa_ring_header *header = s->ring.header;
 	uint32_t precisions = 0;
 	fa_precision resolved;
-	fa_error error;
 
 	for (int p = FA_PRECISION_FP32; p <= FA_PRECISION_TF32; p++)
-		if (s->interface->resolve_precision(s->engine, (fa_precision) p, &resolved, &error) ==
-			FA_OK)
+		if (s->interface->resolve_precision(s->engine, (fa_precision) p, &resolved, error) == FA_OK)
 			precisions |= UINT32_C(1) << p;
-	if (s->interface->resolve_precision(s->engine, FA_PRECISION_AUTO, &resolved, &error) != FA_OK)
-		useless(s, &error);
+	FA_TRY(s->interface->resolve_precision(s->engine, FA_PRECISION_AUTO, fastest, error));
 	atomic_store(&header->precisions, precisions);
-	atomic_store(&header->fastest, resolved);
+	atomic_store(&header->fastest, *fastest);
 	snprintf(header->engine, sizeof(header->engine), "%s", s->interface->name);
 	if (s->interface->describe != NULL)
 		s->interface->describe(s->engine, header->device, sizeof(header->device));
 	else
 		name_processor(header->device, sizeof(header->device));
-	return resolved;
+	return FA_OK;
+}
+
+/* The engine is open: from there to a batcher that has run the detector. */
+static fa_status
+prepare(service *s, fa_error *error)
+{
+	fa_precision fastest;
+
+	FA_TRY(show_device(s, &fastest, error));
+	FA_TRY(fa_batcher_open(s->interface, s->engine, s->o.weights, &s->ring, &s->batcher, error));
+	return fa_batcher_warm_up(s->batcher, fastest, error);
+}
+
+/* A GPU that fails now is as good as none. */
+static void
+prepare_device(service *s)
+{
+	fa_engine_options cpu = {.threads = s->o.threads};
+	fa_error error;
+	fa_status status;
+
+	if (strcmp(s->o.device, "cpu") != 0)
+	{
+		status = open_gpu(s, &error);
+		if (status == FA_OK)
+		{
+			status = prepare(s, &error);
+			if (status == FA_OK)
+				return;
+			fa_batcher_close(s->batcher);
+			s->interface->close(s->engine);
+		}
+		if (strcmp(s->o.device, "gpu") == 0 && status == FA_DEVICE_LOST)
+			fa_service_die(&s->ring, &error); /* a new process may find it again */
+		if (strcmp(s->o.device, "gpu") == 0)
+			useless(s, &error);
+	}
+	s->interface = &fa_cpu_engine;
+	if (s->interface->open(&cpu, &s->engine, &error) != FA_OK || prepare(s, &error) != FA_OK)
+		useless(s, &error);
 }
 
 /* --- Intake
@@ -288,7 +307,7 @@ main(int argc, char **argv)
 		NULL,
 		NULL};
 	static service s = {.o = {.ring = -1, .slots = 64, .threads = 1, .device = "auto"}};
-	fa_precision fastest;
+	unsigned confined;
 	pthread_t intake;
 	fa_error error;
 
@@ -300,14 +319,12 @@ main(int argc, char **argv)
 		return 1;
 	}
 	prctl(PR_SET_DUMPABLE, 0); /* photos do not belong into core files */
-	open_device(&s);
-	fastest = show_device(&s);
-	if (fa_batcher_open(s.interface, s.engine, s.o.weights, &s.ring, &s.batcher, &error) != FA_OK)
-		useless(&s, &error);
-	atomic_store(&s.ring.header->confined,
-				 fa_sandbox_enter(&s.o.weights, 1, s.o.plan_cache, s.interface != &fa_cpu_engine));
+	confined = fa_sandbox_files(&(fa_sandbox){s.o.weights, s.o.plan_cache,
+											  strcmp(s.o.device, "cpu") == 0 ? NULL : s.o.cuda});
+	prepare_device(&s);
+	confined |= fa_sandbox_calls(s.interface != &fa_cpu_engine);
+	atomic_store(&s.ring.header->confined, confined);
 	fa_service_use(&s.ring);
-	fa_batcher_warm_up(s.batcher, fastest);
 	atomic_store(&s.ring.header->started, fa_ring_now());
 	atomic_store(&s.ring.header->state, FA_SERVICE_READY);
 	if (fa_photos_start(&s.ring, photo_threads(), &s.photos, &error) != FA_OK)

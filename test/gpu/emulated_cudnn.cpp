@@ -11,7 +11,6 @@
 #include "emulation.h"
 
 #include <algorithm>
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -78,6 +77,7 @@ struct descriptor
 {
 	cudnnBackendDescriptorType_t type;
 	bool finalised = false;
+	int number = 0; /* in the order of finalising */
 	std::map<int, attribute> attributes;
 	std::shared_ptr<operation_graph> graph; /* of graphs, configurations, engines and plans */
 	engine_kind engine = PLAIN;
@@ -87,6 +87,9 @@ static std::set<descriptor *> descriptors;
 static std::set<cudnnHandle_t> handles;
 static int plans = EMULATED_ALL;
 static bool spoil;
+static cudnnStatus_t refusal = CUDNN_STATUS_SUCCESS;
+static int refused; /* a type of descriptors */
+static int finalisations;
 static double tensor_core_cost = 1, plain_cost = 2;
 
 void
@@ -99,6 +102,13 @@ void
 emulated_spoil_plans(int now)
 {
 	spoil = now;
+}
+
+void
+emulated_refuse(int type, int status)
+{
+	refused = type;
+	refusal = (cudnnStatus_t) status;
 }
 
 void
@@ -450,6 +460,8 @@ cudnnBackendFinalize(cudnnBackendDescriptor_t given)
 
 	if (d->finalised)
 		emulated_complain("a descriptor is finalised twice");
+	if (refusal != CUDNN_STATUS_SUCCESS && d->type == refused)
+		return refusal;
 	switch (d->type)
 	{
 		case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
@@ -511,7 +523,32 @@ cudnnBackendFinalize(cudnnBackendDescriptor_t given)
 			break;
 	}
 	d->finalised = true;
+	d->number = ++finalisations;
 	return CUDNN_STATUS_SUCCESS;
+}
+
+void *
+emulated_latest(int type)
+{
+	descriptor *latest = nullptr;
+
+	for (descriptor *d : descriptors)
+		if ((int) d->type == type && d->number > (latest == nullptr ? 0 : latest->number))
+			latest = d;
+	return latest;
+}
+
+/* What heuristics offer, best first: mode A all, or, for EMULATED_FALLBACK, all but the last. */
+static std::vector<int>
+offered(const descriptor *heuristics)
+{
+	int mode = values<int>(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE).at(0);
+
+	if (plans != EMULATED_FALLBACK)
+		return {NONDETERMINISTIC, TENSOR_CORES, PLAIN};
+	if (mode == CUDNN_HEUR_MODE_FALLBACK)
+		return {PLAIN};
+	return {NONDETERMINISTIC, TENSOR_CORES};
 }
 
 cudnnStatus_t
@@ -528,13 +565,15 @@ cudnnBackendGetAttribute(cudnnBackendDescriptor_t const given, cudnnBackendAttri
 	switch (name)
 	{
 		case CUDNN_ATTR_ENGINEHEUR_RESULTS:
-			for (*count = 0; *count < wanted && *count <= PLAIN; ++*count)
-			{
-				to = alive(((cudnnBackendDescriptor_t *) values)[*count]);
-				to->graph = d->graph;
-				to->engine = (engine_kind) *count;
-				to->finalised = true;
-			}
+			*count = 0;
+			for (int engine : offered(d))
+				if (*count < wanted)
+				{
+					to = alive(((cudnnBackendDescriptor_t *) values)[(*count)++]);
+					to->graph = d->graph;
+					to->engine = (engine_kind) engine;
+					to->finalised = true;
+				}
 			break;
 		case CUDNN_ATTR_ENGINECFG_ENGINE:
 			to = alive(*(cudnnBackendDescriptor_t *) values);

@@ -17,8 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/shm.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -934,7 +932,7 @@ test_memory_of_large_requests(void **state)
 	assert_true(pages[1] < pages[0] - 50 * 1024);
 }
 
-/* --- The sandbox ------------------------------------------------------------------------------ */
+/* --- Its sandbox ------------------------------------------------------------------------------ */
 
 static bool
 kernel_confines_files(void)
@@ -961,65 +959,6 @@ test_the_service_is_confined(void **state)
 	assert_int_equal(seccomp, 2);
 }
 
-/* What is tried in a sandbox of its own, in the order of bits; a bit is set where it succeeded. */
-static unsigned
-try_everything(const char *readable, const char *secret)
-{
-	unsigned done = 0;
-	pid_t child;
-
-	done |= open(readable, O_RDONLY) >= 0 ? 1 : 0;
-	done |= open(secret, O_RDONLY) >= 0 ? 2 : 0;
-	done |= open(secret, O_WRONLY) >= 0 ? 4 : 0;
-	done |= socket(AF_INET, SOCK_STREAM, 0) >= 0 ? 8 : 0;
-	done |= kill(getppid(), 0) == 0 ? 16 : 0;
-	child = fork();
-	if (child == 0)
-		_exit(0);
-	done |= child > 0 ? 32 : 0;
-	execl("/bin/true", "true", (char *) NULL);
-	done |= shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600) >= 0 ? 64 : 0;
-	return done;
-}
-
-static void *
-nothing(void *argument)
-{
-	return argument;
-}
-
-static void
-test_sandbox(void **state)
-{
-	static const char *const directories[] = {"weights"};
-	char secret[] = "/tmp/faceattr-secret-XXXXXX";
-	unsigned allowed = kernel_confines_files() ? 1 : 1 | 2 | 4;
-	int fd = mkstemp(secret), status;
-	pid_t child;
-
-	(void) state;
-	assert_true(fd >= 0);
-	close(fd);
-	child = fork();
-	if (child == 0)
-	{
-		pthread_t thread;
-		void *memory;
-
-		fa_sandbox_enter(directories, 1, NULL, false);
-		memory = malloc(64 << 20);
-		if (pthread_create(&thread, NULL, nothing, NULL) != 0 || memory == NULL)
-			_exit(255);
-		pthread_join(thread, NULL);
-		free(memory);
-		_exit((int) try_everything(MODEL, secret));
-	}
-	waitpid(child, &status, 0);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), allowed);
-	unlink(secret);
-}
-
 int
 main(void)
 {
@@ -1037,7 +976,6 @@ main(void)
 		cmocka_unit_test(test_slots_of_the_dead),
 		cmocka_unit_test(test_memory_of_large_requests),
 		cmocka_unit_test(test_the_service_is_confined),
-		cmocka_unit_test(test_sandbox),
 	};
 
 	cmocka_set_test_filter(getenv("FA_TEST")); /* one alone, by name */
