@@ -173,8 +173,7 @@ take_outputs(fa_exchange *x, const fa_model *model, int count, float *const *out
 				return fa_exchange_nonsense(x, "Outputs are not finite.", error);
 			from += n;
 		}
-	fa_exchange_end(x);
-	return FA_OK;
+	return fa_exchange_end(x, error);
 }
 
 static fa_status
@@ -250,7 +249,14 @@ fa_service_model(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, cons
 	}
 	parts[FA_PIPELINE_METADATA] = (fa_bytes){x.answer, x.reply.length};
 	status = fa_pipeline_join(parts, block, length, error);
-	fa_exchange_end(&x);
+	if (status == FA_OK)
+		status = fa_exchange_end(&x, error);
+	else
+		fa_exchange_give_up(&x);
+	if (status == FA_OK)
+		return FA_OK;
+	free(*block);
+	*block = NULL;
 	return status;
 }
 

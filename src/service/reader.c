@@ -147,10 +147,9 @@ find(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options *op
 	memcpy(x.data, bytes, length);
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
 	wrong = read_faces(&x, p, faces, embeddings, error);
-	if (wrong == NULL)
+	if (wrong == NULL && fa_exchange_end(&x, error) == FA_OK)
 	{
 		add_work(p, &x.reply, 1, faces->count);
-		fa_exchange_end(&x);
 		return FA_OK;
 	}
 	fa_faces_free(faces);
@@ -159,9 +158,9 @@ find(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options *op
 		free(*embeddings);
 		*embeddings = NULL;
 	}
-	if (wrong[0] != '\0')
+	if (wrong != NULL && wrong[0] != '\0')
 		return fa_exchange_nonsense(&x, wrong, error);
-	fa_exchange_end(&x);
+	fa_exchange_give_up(&x);
 	return error->status;
 }
 
@@ -275,8 +274,8 @@ classify_some(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixe
 	wrong = read_crops(&x, p, count, faces, errors, logits, embedding, &found);
 	if (wrong != NULL)
 		return fa_exchange_nonsense(&x, wrong, error);
+	FA_TRY(fa_exchange_end(&x, error));
 	add_work(p, &x.reply, count, found);
-	fa_exchange_end(&x);
 	return FA_OK;
 }
 
@@ -319,9 +318,16 @@ annotate(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options
 	{
 		memcpy(*annotated, x.answer, x.reply.length);
 		*annotated_length = x.reply.length;
-		add_work(p, &x.reply, 1, 0);
+		status = fa_exchange_end(&x, error);
 	}
-	fa_exchange_end(&x);
+	if (status == FA_OK)
+	{
+		add_work(p, &x.reply, 1, 0);
+		return FA_OK;
+	}
+	fa_exchange_give_up(&x);
+	free(*annotated);
+	*annotated = NULL;
 	return status;
 }
 

@@ -237,85 +237,118 @@ set_free(fa_ring *ring, fa_slot *slot, uint64_t from)
 }
 
 bool
-fa_ring_claim_slot(fa_ring *ring, int slot)
+fa_ring_claim_slot(fa_ring *ring, int slot, fa_claim *claim)
 {
+	/* counted here and not in the word: whoever scribbles on that cannot make two claims alike */
+	static _Atomic uint32_t tickets;
 	fa_slot *s = &ring->slot[slot];
 	uint64_t word = atomic_load(&s->word);
-	uint64_t ticket = ((word >> 8) + 1) & 0xffffff;
+	uint64_t ticket;
 
 	if (fa_word_state(word) != FA_SLOT_FREE)
 		return false;
-	return atomic_compare_exchange_strong(
-		&s->word, &word, (uint64_t) getpid() << 32 | ticket << 8 | FA_SLOT_CLAIMED);
-}
-
-int
-fa_ring_claim(fa_ring *ring)
-{
-	for (int i = 0; i < ring->slots; i++)
-		if (fa_ring_claim_slot(ring, i))
-			return i;
-	return -1;
-}
-
-void
-fa_ring_submit(fa_ring *ring, int slot)
-{
-	fa_slot *s = &ring->slot[slot];
-
-	memset(&s->reply, 0, sizeof(s->reply));
-	atomic_store(&s->submitted, fa_ring_now());
-	change(s, atomic_load(&s->word), FA_SLOT_SUBMITTED);
-	atomic_fetch_add(&ring->header->doorbell, 1);
-	futex_wake(&ring->header->doorbell, 1);
+	ticket = atomic_fetch_add(&tickets, 1) & 0xffffff;
+	*claim = (fa_claim){slot, (uint64_t) getpid() << 32 | ticket << 8 | FA_SLOT_CLAIMED};
+	return atomic_compare_exchange_strong(&s->word, &word, claim->word);
 }
 
 bool
-fa_ring_wait(fa_ring *ring, int slot, int milliseconds)
+fa_ring_claim(fa_ring *ring, fa_claim *claim)
 {
-	fa_slot *s = &ring->slot[slot];
+	for (int i = 0; i < ring->slots; i++)
+		if (fa_ring_claim_slot(ring, i, claim))
+			return true;
+	return false;
+}
+
+bool
+fa_ring_submit(fa_ring *ring, const fa_claim *claim)
+{
+	fa_slot *s = &ring->slot[claim->slot];
+
+	if (atomic_load(&s->word) != claim->word)
+		return false;
+	memset(&s->reply, 0, sizeof(s->reply));
+	atomic_store(&s->submitted, fa_ring_now());
+	if (!change(s, claim->word, FA_SLOT_SUBMITTED))
+		return false;
+	atomic_fetch_add(&ring->header->doorbell, 1);
+	futex_wake(&ring->header->doorbell, 1);
+	return true;
+}
+
+/* What a slot's word is to who has claimed it. */
+static fa_wait
+waits_for(const fa_claim *claim, uint64_t word)
+{
+	if (!fa_word_same_claim(word, claim->word))
+		return FA_WAIT_LOST;
+	switch (fa_word_state(word))
+	{
+		case FA_SLOT_DONE:
+			return FA_WAIT_DONE;
+		case FA_SLOT_SUBMITTED:
+		case FA_SLOT_RUNNING:
+			return FA_WAIT_MORE;
+		default:
+			return FA_WAIT_LOST;
+	}
+}
+
+fa_wait
+fa_ring_wait(fa_ring *ring, const fa_claim *claim, int milliseconds)
+{
+	fa_slot *s = &ring->slot[claim->slot];
+	uint64_t word = atomic_load(&s->word);
+	fa_wait wait = waits_for(claim, word);
+
+	if (wait != FA_WAIT_MORE)
+		return wait;
+	futex_wait(futex_half(s), (uint32_t) word, (int64_t) milliseconds * 1000);
+	return waits_for(claim, atomic_load(&s->word));
+}
+
+bool
+fa_ring_release(fa_ring *ring, const fa_claim *claim)
+{
+	fa_slot *s = &ring->slot[claim->slot];
 	uint64_t word = atomic_load(&s->word);
 
-	if (fa_word_state(word) == FA_SLOT_DONE)
-		return true;
-	futex_wait(futex_half(s), (uint32_t) word, (int64_t) milliseconds * 1000);
-	return fa_word_state(atomic_load(&s->word)) == FA_SLOT_DONE;
+	if (!fa_word_same_claim(word, claim->word) ||
+		(fa_word_state(word) != FA_SLOT_CLAIMED && fa_word_state(word) != FA_SLOT_DONE))
+		return false;
+	trim(ring, claim->slot);
+	return set_free(ring, s, word);
 }
 
 void
-fa_ring_release(fa_ring *ring, int slot)
+fa_ring_abandon(fa_ring *ring, const fa_claim *claim)
 {
-	trim(ring, slot);
-	set_free(ring, &ring->slot[slot], atomic_load(&ring->slot[slot].word));
-}
-
-void
-fa_ring_abandon(fa_ring *ring, int slot)
-{
-	fa_slot *s = &ring->slot[slot];
+	fa_slot *s = &ring->slot[claim->slot];
 
 	for (;;)
 	{
 		uint64_t word = atomic_load(&s->word);
 
-		if (fa_word_owner(word) != (uint32_t) getpid())
+		if (!fa_word_same_claim(word, claim->word))
 			return; /* somebody has scribbled on it */
-		if (fa_word_state(word) == FA_SLOT_RUNNING)
+		switch (fa_word_state(word))
 		{
-			if (change(s, word, FA_SLOT_ABANDONED))
-			{
+			case FA_SLOT_RUNNING:
+				if (!change(s, word, FA_SLOT_ABANDONED))
+					continue;
 				atomic_fetch_add(&ring->header->abandoned, 1);
 				return;
-			}
-			continue;
+			case FA_SLOT_SUBMITTED:
+				/* first out of the service's reach */
+				if (!change(s, word, FA_SLOT_CLAIMED))
+					continue;
+				fa_ring_release(ring, claim);
+				return;
+			default:
+				fa_ring_release(ring, claim);
+				return;
 		}
-		if (fa_word_state(word) == FA_SLOT_FREE || fa_word_state(word) == FA_SLOT_ABANDONED)
-			return;
-		/* first out of the service's reach */
-		if (fa_word_state(word) == FA_SLOT_SUBMITTED && !change(s, word, FA_SLOT_CLAIMED))
-			continue;
-		fa_ring_release(ring, slot);
-		return;
 	}
 }
 
@@ -346,6 +379,7 @@ fa_ring_finish(fa_ring *ring, int slot)
 		switch (fa_word_state(word))
 		{
 			case FA_SLOT_RUNNING:
+				s->reply.claim = word;
 				if (!change(s, word, FA_SLOT_DONE))
 					continue;
 				futex_wake(futex_half(s), INT_MAX);

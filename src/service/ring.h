@@ -9,9 +9,10 @@
  * large in address space and small in memory: pages exist once they are touched, and whoever
  * frees a slot gives back what is more than FA_AREA_KEPT.
  *
- * Who may do what. A slot's word holds its state, the process that claimed it, and a ticket that
- * every claim counts up; it changes by compare-and-swap alone, so that a change made on an
- * old view of the slot fails.
+ * Who may do what. A slot's word holds its state, the process that claimed it, and a ticket, of
+ * which every claim of a process gets another one; it changes by compare-and-swap alone, so that a
+ * change made on an old view of the slot fails. A session keeps the word that it claimed with and
+ * heeds a slot only as long as owner and ticket are those.
  *
  *	FREE -> CLAIMED          a session, which then writes the request and its data
  *	CLAIMED -> SUBMITTED     the session; it rings the doorbell and sleeps on the word
@@ -80,6 +81,24 @@ fa_word_with(uint64_t word, fa_slot_state state)
 	return (word & ~(uint64_t) 0xff) | state;
 }
 
+/* Two words of one claim: the same owner and ticket. */
+static inline bool
+fa_word_same_claim(uint64_t a, uint64_t b)
+{
+	return a >> 8 == b >> 8;
+}
+
+/*
+ * What a session has claimed. It knows its slot again by the word that it claimed it with: where
+ * owner and ticket are others by now, somebody has scribbled over the word, another session has
+ * claimed the slot since, and neither its state nor its reply are this session's.
+ */
+typedef struct fa_claim
+{
+	int slot;
+	uint64_t word;
+} fa_claim;
+
 typedef enum fa_request_kind
 {
 	FA_REQUEST_RUN,      /* a batch through a network of a model that is there */
@@ -118,6 +137,7 @@ typedef struct fa_request
 /* What it gets. */
 typedef struct fa_reply
 {
+	uint64_t claim;  /* the word by which the slot was taken: see fa_word_same_claim */
 	uint32_t status; /* an fa_status */
 	char message[256], detail[256];
 	uint64_t length;                          /* bytes in the reply area */
@@ -214,18 +234,32 @@ extern fa_status fa_ring_map_areas(fa_ring *ring, fa_error *error);
 extern void *fa_ring_request_area(const fa_ring *ring, int slot);
 extern void *fa_ring_reply_area(const fa_ring *ring, int slot);
 
-/* FREE -> CLAIMED of a session's slot, the lowest there is; -1: none is free. */
-extern int fa_ring_claim(fa_ring *ring);
+/* FREE -> CLAIMED of a session's slot, the lowest there is; false: none is free. */
+extern bool fa_ring_claim(fa_ring *ring, fa_claim *claim);
 /* The same of one particular slot. */
-extern bool fa_ring_claim_slot(fa_ring *ring, int slot);
-/* Between claim and submit the caller writes request and area. */
-extern void fa_ring_submit(fa_ring *ring, int slot);
-/* Sleeps until the slot is DONE, or for a while; false: not DONE yet. */
-extern bool fa_ring_wait(fa_ring *ring, int slot, int milliseconds);
-/* DONE (or CLAIMED) -> FREE, by the session. */
-extern void fa_ring_release(fa_ring *ring, int slot);
+extern bool fa_ring_claim_slot(fa_ring *ring, int slot, fa_claim *claim);
+/*
+ * Between claim and submit the caller writes request and area. false: the slot is not its own any
+ * more.
+ */
+extern bool fa_ring_submit(fa_ring *ring, const fa_claim *claim);
+
+typedef enum fa_wait
+{
+	FA_WAIT_MORE, /* not DONE yet */
+	FA_WAIT_DONE,
+	FA_WAIT_LOST /* the slot is not the caller's any more, or in no state that it could be in */
+} fa_wait;
+
+/* Sleeps until the slot is DONE, or for a while. */
+extern fa_wait fa_ring_wait(fa_ring *ring, const fa_claim *claim, int milliseconds);
+/*
+ * DONE (or CLAIMED) -> FREE, by the session; false: it was not the session's any more, and what has
+ * been read of the reply may be another's.
+ */
+extern bool fa_ring_release(fa_ring *ring, const fa_claim *claim);
 /* The session gives up whatever state its slot is in. */
-extern void fa_ring_abandon(fa_ring *ring, int slot);
+extern void fa_ring_abandon(fa_ring *ring, const fa_claim *claim);
 /* Sleeps until some slot has been freed, or for a while. `seen`: header->freed before looking. */
 extern void fa_ring_wait_freed(fa_ring *ring, uint32_t seen, int milliseconds);
 

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -56,6 +57,7 @@ start_service(void)
 	assert_true(service >= 0);
 	if (service == 0)
 	{
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		fcntl(ring.fd, F_SETFD, 0);
 		execl("./faceattr-service", "faceattr-service", "--ring", fd, "--slots", slots, "--weights",
 			  "weights", "--device", "cpu", (char *) NULL);
@@ -460,7 +462,7 @@ test_requests_that_make_no_sense(void **state)
 		if (i % 11 == 0)
 			memset(&x.request.options, i, sizeof(x.request.options));
 		if (fa_exchange_call(&x, NULL, &error) == FA_OK)
-			fa_exchange_end(&x);
+			fa_exchange_end(&x, &error);
 		assert_int_equal(waitpid(service, NULL, WNOHANG), 0); /* it lives */
 	}
 	compare(PHOTO, false);
@@ -534,19 +536,126 @@ static void
 test_slots_of_the_dead(void **state)
 {
 	pid_t child = fork();
+	fa_claim claim;
 	int status;
 
 	(void) state;
 	if (child == 0)
-		_exit(fa_ring_claim(&ring) >= 0 ? 0 : 1);
+		_exit(fa_ring_claim(&ring, &claim) ? 0 : 1);
 	waitpid(child, &status, 0);
 	assert_int_equal(status, 0);
 	assert_int_equal(fa_ring_reclaim(&ring), 1);
 	assert_int_equal(fa_ring_reclaim(&ring), 0);
 	/* one's own are not */
-	assert_int_equal(fa_ring_claim(&ring), 0);
+	assert_true(fa_ring_claim(&ring, &claim));
+	assert_int_equal(claim.slot, 0);
 	assert_int_equal(fa_ring_reclaim(&ring), 0);
-	fa_ring_release(&ring, 0);
+	assert_true(fa_ring_release(&ring, &claim));
+}
+
+/* --- Slots that somebody has scribbled over -------------------------------------------------- */
+
+/* A ring of its own, of which this thread plays all parts. */
+static void
+open_stage(int slots, fa_ring *stage)
+{
+	assert_int_equal(fa_ring_create(slots, stage, &error), FA_OK);
+	atomic_store(&stage->header->state, FA_SERVICE_READY);
+}
+
+static fa_slot_state
+state_of(const fa_ring *of, int slot)
+{
+	return fa_word_state(atomic_load(&of->slot[slot].word));
+}
+
+/* Who waits is not told of another's answer, nor frees his slot. */
+static void
+test_slot_of_another(void **state)
+{
+	fa_ring stage;
+	fa_claim one, other;
+
+	(void) state;
+	open_stage(1, &stage);
+	assert_true(fa_ring_claim(&stage, &one));
+	assert_true(fa_ring_submit(&stage, &one));
+	assert_true(fa_ring_take(&stage, 0));
+	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_MORE);
+	atomic_store(&stage.slot[0].word, 0);
+	assert_true(fa_ring_claim(&stage, &other));
+	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_LOST);
+	assert_false(fa_ring_submit(&stage, &one));
+	assert_true(fa_ring_submit(&stage, &other));
+	assert_true(fa_ring_take(&stage, 0));
+	assert_true(fa_ring_finish(&stage, 0));
+	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_LOST);
+	assert_false(fa_ring_release(&stage, &one));
+	fa_ring_abandon(&stage, &one);
+	assert_int_equal(state_of(&stage, 0), FA_SLOT_DONE);
+	assert_int_equal(fa_ring_wait(&stage, &other, 1), FA_WAIT_DONE);
+	assert_true(fa_ring_release(&stage, &other));
+	assert_int_equal(state_of(&stage, 0), FA_SLOT_FREE);
+	fa_ring_close(&stage);
+}
+
+typedef struct meddler
+{
+	fa_ring *stage;
+	uint64_t before; /* a state to write over the slot's, when it is submitted ... */
+	uint64_t after;  /* ... or, in place of an answer, its whole word */
+} meddler;
+
+static void *
+meddle(void *argument)
+{
+	const meddler *m = argument;
+	_Atomic uint64_t *word = &m->stage->slot[0].word;
+
+	while (fa_word_state(atomic_load(word)) != FA_SLOT_SUBMITTED)
+		sleep_ms(1);
+	if (m->before != 0)
+		atomic_store(word, fa_word_with(atomic_load(word), (fa_slot_state) m->before));
+	else
+		atomic_store(word, m->after);
+	return NULL;
+}
+
+/* An exchange fails at once, whatever becomes of its slot, and takes no reply of an earlier one. */
+static void
+test_exchange_scribbled_over(void **state)
+{
+	static const meddler meddlers[] = {{NULL, FA_SLOT_DONE, 0},    {NULL, FA_SLOT_CLAIMED, 0},
+									   {NULL, FA_SLOT_FREE, 0},    {NULL, 77, 0},
+									   {NULL, 0, UINT64_MAX << 8}, {NULL, 0, FA_SLOT_DONE}};
+	fa_ring stage;
+	fa_claim earlier;
+
+	(void) state;
+	open_stage(1, &stage);
+	fa_service_use(&stage);
+	/* a reply that a later exchange could take for its own */
+	assert_true(fa_ring_claim(&stage, &earlier));
+	assert_true(fa_ring_submit(&stage, &earlier));
+	assert_true(fa_ring_take(&stage, 0));
+	assert_true(fa_ring_finish(&stage, 0));
+	assert_true(fa_ring_release(&stage, &earlier));
+	for (size_t i = 0; i < sizeof(meddlers) / sizeof(meddlers[0]); i++)
+	{
+		meddler m = meddlers[i];
+		pthread_t thread;
+		fa_exchange x;
+
+		m.stage = &stage;
+		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_RUN, 0, NULL, &error), FA_OK);
+		assert_int_equal(pthread_create(&thread, NULL, meddle, &m), 0);
+		assert_int_equal(fa_exchange_call(&x, NULL, &error), FA_DEVICE_LOST);
+		assert_string_equal(error.message, "the memory of faceattr-service is damaged");
+		pthread_join(thread, NULL);
+		atomic_store(&stage.slot[0].word, 0);
+	}
+	fa_service_use(&ring);
+	fa_ring_close(&stage);
 }
 
 /* What was touched for something large is given back. */
@@ -576,7 +685,7 @@ test_memory_of_large_requests(void **state)
 		if (file != NULL)
 			fclose(file);
 		if (round == 0)
-			fa_ring_release(&ring, x.slot);
+			fa_ring_release(&ring, &x.claim);
 	}
 	assert_true(pages[0] > 60 * 1024);
 	assert_true(pages[1] < pages[0] - 50 * 1024);
@@ -681,6 +790,8 @@ main(void)
 		cmocka_unit_test(test_requests_that_make_no_sense),
 		cmocka_unit_test(test_answers_that_make_no_sense),
 		cmocka_unit_test(test_slots_of_the_dead),
+		cmocka_unit_test(test_slot_of_another),
+		cmocka_unit_test(test_exchange_scribbled_over),
 		cmocka_unit_test(test_memory_of_large_requests),
 		cmocka_unit_test(test_the_service_is_confined),
 		cmocka_unit_test(test_sandbox),
