@@ -59,6 +59,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
@@ -631,6 +632,13 @@ is_damaged(void)
 	return memcmp(&child.shown, &now, sizeof(now)) != 0;
 }
 
+/* Of this server: a process that has got the number of one that is no more is none. */
+static bool
+is_session(uint32_t pid)
+{
+	return BackendPidGetProc((int) pid) != NULL;
+}
+
 static void
 watch(void)
 {
@@ -638,7 +646,7 @@ watch(void)
 	uint64 beat = atomic_load(&ring.header->beat);
 	uint32 state = atomic_load(&ring.header->state);
 
-	fa_ring_reclaim(&ring);
+	fa_ring_reclaim(&ring, is_session);
 	show_settings(); /* whatever has become of them */
 	if (beat != child.beat || !fa_ring_busy(&ring))
 		child.moved = now;
@@ -756,20 +764,16 @@ faceattr_supervisor_main(Datum argument)
 {
 	MemoryContext context =
 		AllocSetContextCreate(TopMemoryContext, "faceattr supervisor", ALLOCSET_SMALL_SIZES);
-	fa_error error;
 
 	(void) argument;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGCHLD, child_changed);
 	BackgroundWorkerUnblockSignals();
-	if (fa_ring_map_areas(&ring, &error) != FA_OK)
-		ereport(ERROR,
-				(errmsg_internal("%s", error.message), errdetail_internal("%s", error.detail)));
 	/* of a worker before this one */
 	show_state(FA_SERVICE_STOPPED);
 	fa_ring_settle(&ring, FA_DEVICE_LOST, PROGRAM " ended while it had the request", "");
-	fa_ring_reclaim(&ring);
+	fa_ring_reclaim(&ring, is_session);
 	before_shmem_exit(worker_ends, (Datum) 0);
 	pg_atomic_write_u64(&shared->latch, (uint64) (uintptr_t) MyLatch);
 	ask_for(standing_wish());

@@ -74,7 +74,6 @@ fa_exchange_begin(fa_exchange *x, fa_request_kind kind, size_t length,
 	}
 	if (x->ring == NULL || !is_ready(x->ring))
 		return not_running(x->ring, error);
-	FA_TRY(fa_ring_map_areas(x->ring, error));
 	FA_TRY(claim(x, interrupt, error));
 	if (!is_ready(x->ring)) /* any more: it ends when nobody has a slot */
 	{
@@ -83,8 +82,6 @@ fa_exchange_begin(fa_exchange *x, fa_request_kind kind, size_t length,
 	}
 	x->request.kind = kind;
 	x->request.length = length;
-	x->data = fa_ring_request_area(x->ring, x->claim.slot);
-	x->answer = fa_ring_reply_area(x->ring, x->claim.slot);
 	return FA_OK;
 }
 
@@ -105,6 +102,22 @@ give_up(fa_exchange *x, fa_status status)
 {
 	fa_exchange_give_up(x);
 	return status;
+}
+
+/* Where the slot is another's by now, so are its areas. */
+fa_status
+fa_exchange_write(fa_exchange *x, const void *bytes, size_t length, const fa_interrupt *interrupt,
+				  fa_error *error)
+{
+	size_t at = x->claim.written;
+
+	if (atomic_load(&x->ring->slot[x->claim.slot].word) != x->claim.word)
+		return give_up(x, damaged(error));
+	x->claim.written += length; /* or a part of it */
+	if (fa_ring_write(x->ring, x->claim.slot, FA_AREA_REQUEST, at, bytes, length, interrupt,
+					  error) != FA_OK)
+		return give_up(x, error->status);
+	return FA_OK;
 }
 
 static fa_status
@@ -150,6 +163,8 @@ fa_exchange_call(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
 		return give_up(x, damaged(error));
 	FA_TRY(wait_for_reply(x, interrupt, error));
 	x->reply = slot->reply;
+	/* one that it had no memory for may be there in part */
+	x->claim.answered = x->reply.status == FA_NO_MEMORY ? FA_REPLY_AREA : x->reply.length;
 	if (!fa_word_same_claim(x->reply.claim, x->claim.word))
 		return give_up(x, damaged(error));
 	if (x->reply.status > FA_INTERNAL || x->reply.length > FA_REPLY_AREA)
@@ -157,6 +172,21 @@ fa_exchange_call(fa_exchange *x, const fa_interrupt *interrupt, fa_error *error)
 	if (x->reply.status != FA_OK && x->reply.message[0] == '\0')
 		return fa_exchange_nonsense(x, "It fails without a reason.", error);
 	return x->reply.status == FA_OK ? FA_OK : failed(x, error);
+}
+
+fa_status
+fa_exchange_read(fa_exchange *x, void *to, size_t length, const fa_interrupt *interrupt,
+				 fa_error *error)
+{
+	size_t at = x->taken;
+
+	if (length > x->reply.length - at)
+		return fa_exchange_nonsense(x, "The answer is too short.", error);
+	x->taken += length;
+	if (fa_ring_read(x->ring, x->claim.slot, FA_AREA_REPLY, at, to, length, interrupt, error) !=
+		FA_OK)
+		return give_up(x, error->status);
+	return FA_OK;
 }
 
 fa_status
@@ -171,4 +201,14 @@ fa_exchange_nonsense(fa_exchange *x, const char *what, fa_error *error)
 	fa_exchange_give_up(x);
 	fa_fail(error, FA_DEVICE_LOST, "faceattr-service has answered nonsense");
 	return fa_detail(error, "%s", what);
+}
+
+bool
+fa_all_finite(const float *values, size_t n)
+{
+	float worst = 0;
+
+	for (size_t i = 0; i < n; i++) /* x - x is NaN unless x is finite, and stays */
+		worst += values[i] - values[i];
+	return worst == 0;
 }

@@ -14,6 +14,7 @@
  */
 #include <argp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,9 +199,8 @@ take(service *s, int slot)
 {
 	fa_request request;
 
-	if (!fa_ring_take(&s->ring, slot))
+	if (!fa_ring_take(&s->ring, slot, &request))
 		return;
-	request = s->ring.slot[slot].request;
 	atomic_fetch_add(&s->ring.header->requests, 1);
 	if (request.kind == FA_REQUEST_RUN || request.kind == FA_REQUEST_LOAD)
 		fa_batcher_add(s->batcher, slot, &request);
@@ -249,6 +249,7 @@ take_requests(void *argument)
 	{
 		uint32_t seen = atomic_load(&header->doorbell);
 		int64_t idle = (int64_t) atomic_load(&header->idle_timeout) * 1000000;
+		bool untidy = false;
 
 		for (int i = 0; i < s->ring.slots + FA_RING_WORKERS; i++)
 			if (fa_word_state(atomic_load(&s->ring.slot[i].word)) == FA_SLOT_SUBMITTED)
@@ -256,6 +257,8 @@ take_requests(void *argument)
 				take(s, i);
 				busy = fa_ring_now();
 			}
+			else
+				untidy = fa_ring_tidy(&s->ring, i) || untidy;
 		if (fa_ring_busy(&s->ring))
 			busy = fa_ring_now();
 		else if (idle > 0 && fa_ring_now() - busy > idle)
@@ -263,7 +266,8 @@ take_requests(void *argument)
 			end_if_deserted(&s->ring);
 			busy = fa_ring_now();
 		}
-		fa_ring_wait_doorbell(&s->ring, seen, IDLE_CHECK);
+		if (!untidy)
+			fa_ring_wait_doorbell(&s->ring, seen, IDLE_CHECK);
 	}
 	return NULL;
 }
@@ -293,13 +297,13 @@ main(int argc, char **argv)
 	fa_error error;
 
 	argp_parse(&usage, argc, argv, 0, NULL, &s.o);
-	if (fa_ring_open(s.o.ring, s.o.slots, &s.ring, &error) != FA_OK ||
-		fa_ring_map_areas(&s.ring, &error) != FA_OK)
+	if (fa_ring_open(s.o.ring, s.o.slots, &s.ring, &error) != FA_OK)
 	{
 		fprintf(stderr, "faceattr-service: %s: %s\n", error.message, error.detail);
 		return 1;
 	}
 	prctl(PR_SET_DUMPABLE, 0); /* photos do not belong into core files */
+	signal(SIGXFSZ, SIG_IGN);  /* a limit of files' sizes is an error of one request */
 	open_device(&s);
 	fastest = show_device(&s);
 	if (fa_batcher_open(s.interface, s.engine, s.o.weights, &s.ring, &s.batcher, &error) != FA_OK)

@@ -82,53 +82,83 @@ read_face(const fa_pipeline *p, const fa_wire_face *from, double width, double h
 		   (!to->has_race || (to->race >= 0 && to->race < races)) && (!to->has_age || m->age >= 0);
 }
 
-static bool
-read_floats(float *to, const void *from, size_t n)
+/* An answer may be as it should, be nonsense, which `wrong` tells of, or not be had: *error. */
+typedef struct answer
 {
-	float worst = 0;
+	fa_exchange *x;
+	const fa_pipeline *pipeline;
+	const fa_interrupt *interrupt;
+	fa_error *error;
+} answer;
 
-	memcpy(to, from, n * sizeof(float));
-	for (size_t i = 0; i < n; i++)
-		worst += to[i] - to[i];
-	return worst == 0;
+static fa_status
+nonsense(const answer *a, const char *wrong)
+{
+	return fa_exchange_nonsense(a->x, wrong, a->error);
 }
 
-/* The reply to FIND; NULL, or what is wrong with it; out of memory is told in *error. */
-static const char *
-read_faces(fa_exchange *x, const fa_pipeline *p, fa_faces *faces, float **embeddings,
-		   fa_error *error)
+static fa_status
+read_bytes(const answer *a, void *to, size_t length)
 {
-	const fa_reply *r = &x->reply;
-	size_t dimension = embeddings == NULL ? 0 : (size_t) p->attributes.embedding_size;
+	return fa_exchange_read(a->x, to, length, a->interrupt, a->error);
+}
+
+static fa_status
+read_floats(const answer *a, float *to, size_t n, const char *wrong)
+{
+	FA_TRY(read_bytes(a, to, n * sizeof(float)));
+	return fa_all_finite(to, n) ? FA_OK : nonsense(a, wrong);
+}
+
+static fa_status
+no_room(const answer *a, size_t bytes)
+{
+	fa_exchange_give_up(a->x);
+	return fa_no_memory(a->error, bytes);
+}
+
+#define FACES 64 /* read at once */
+
+static fa_status
+read_found(const answer *a, fa_faces *faces)
+{
+	const fa_reply *r = &a->x->reply;
+	fa_wire_face some[FACES];
+
+	for (uint32_t i = 0; i < r->count; i++)
+	{
+		if (i % FACES == 0)
+			FA_TRY(read_bytes(
+				a, some, (r->count - i < FACES ? r->count - i : FACES) * sizeof(fa_wire_face)));
+		if (!read_face(a->pipeline, &some[i % FACES], r->width, r->height, &faces->faces[i]))
+			return nonsense(a, "A face is out of range.");
+	}
+	return FA_OK;
+}
+
+/* The reply to FIND. */
+static fa_status
+read_faces(const answer *a, fa_faces *faces, float **embeddings)
+{
+	const fa_reply *r = &a->x->reply;
+	size_t dimension = embeddings == NULL ? 0 : (size_t) a->pipeline->attributes.embedding_size;
 	size_t each = sizeof(fa_wire_face) + dimension * sizeof(float);
-	const char *from = x->answer;
 
 	if (r->count > r->length / each || r->length != r->count * each || r->dimension != dimension ||
 		r->width > INT32_MAX || r->height > INT32_MAX)
-		return "The number of faces does not fit the reply.";
+		return nonsense(a, "The number of faces does not fit the reply.");
 	faces->faces = calloc(r->count + 1, sizeof(fa_face));
 	if (embeddings != NULL)
 		*embeddings = malloc(r->count * dimension * sizeof(float) + 1);
 	if (faces->faces == NULL || (embeddings != NULL && *embeddings == NULL))
-	{
-		fa_no_memory(error, r->length);
-		return "";
-	}
+		return no_room(a, r->length);
 	faces->count = (int) r->count;
 	faces->width = (int) r->width;
 	faces->height = (int) r->height;
-	for (uint32_t i = 0; i < r->count; i++)
-	{
-		fa_wire_face face;
-
-		memcpy(&face, from + i * sizeof(face), sizeof(face));
-		if (!read_face(p, &face, r->width, r->height, &faces->faces[i]))
-			return "A face is out of range.";
-	}
-	if (embeddings != NULL &&
-		!read_floats(*embeddings, from + r->count * sizeof(fa_wire_face), r->count * dimension))
-		return "An embedding is not finite.";
-	return NULL;
+	FA_TRY(read_found(a, faces));
+	if (embeddings != NULL)
+		FA_TRY(read_floats(a, *embeddings, r->count * dimension, "An embedding is not finite."));
+	return fa_exchange_end(a->x, a->error);
 }
 
 static fa_status
@@ -136,18 +166,17 @@ find(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options *op
 	 bool classify, fa_faces *faces, float **embeddings, const fa_interrupt *interrupt,
 	 fa_error *error)
 {
-	const char *wrong;
 	fa_exchange x;
+	const answer a = {&x, p, interrupt, error};
 
 	FA_TRY(fa_face_options_check(options, error));
 	FA_TRY(begin(&x, p, FA_REQUEST_FIND, length, interrupt, error));
 	x.request.options = *options;
 	x.request.classify = classify;
 	x.request.embed = embeddings != NULL;
-	memcpy(x.data, bytes, length);
+	FA_TRY(fa_exchange_write(&x, bytes, length, interrupt, error));
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
-	wrong = read_faces(&x, p, faces, embeddings, error);
-	if (wrong == NULL && fa_exchange_end(&x, error) == FA_OK)
+	if (read_faces(&a, faces, embeddings) == FA_OK)
 	{
 		add_work(p, &x.reply, 1, faces->count);
 		return FA_OK;
@@ -158,13 +187,12 @@ find(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options *op
 		free(*embeddings);
 		*embeddings = NULL;
 	}
-	if (wrong != NULL && wrong[0] != '\0')
-		return fa_exchange_nonsense(&x, wrong, error);
-	fa_exchange_give_up(&x);
 	return error->status;
 }
 
 /* --- Ready crops -------------------------------------------------------------------------- */
+
+#define CROPS 64 /* of a request */
 
 /* Lengths, then bytes; false: too much for one request. */
 static bool
@@ -177,21 +205,19 @@ crops_length(const fa_bytes *crops, int count, size_t *length)
 	return *length <= FA_REQUEST_AREA;
 }
 
-static void
-write_crops(const fa_bytes *crops, int count, char *to)
+static fa_status
+write_crops(fa_exchange *x, const fa_bytes *crops, int count, const fa_interrupt *interrupt,
+			fa_error *error)
 {
-	char *bytes = to + (size_t) count * sizeof(uint64_t);
+	uint64_t lengths[CROPS];
 
 	for (int i = 0; i < count; i++)
-	{
-		uint64_t length = crops[i].bytes == NULL ? FA_NO_CROP : crops[i].length;
-
-		memcpy(to + (size_t) i * sizeof(length), &length, sizeof(length));
-		if (crops[i].bytes == NULL)
-			continue;
-		memcpy(bytes, crops[i].bytes, crops[i].length);
-		bytes += crops[i].length;
-	}
+		lengths[i] = crops[i].bytes == NULL ? FA_NO_CROP : crops[i].length;
+	FA_TRY(fa_exchange_write(x, lengths, (size_t) count * sizeof(lengths[0]), interrupt, error));
+	for (int i = 0; i < count; i++)
+		if (crops[i].bytes != NULL)
+			FA_TRY(fa_exchange_write(x, crops[i].bytes, crops[i].length, interrupt, error));
+	return FA_OK;
 }
 
 static bool
@@ -206,49 +232,39 @@ read_error(const fa_wire_error *from, fa_error *to)
 	return true;
 }
 
-/* The reply to CLASSIFY; NULL, or what is wrong with it. */
-static const char *
-read_crops(fa_exchange *x, const fa_pipeline *p, int count, fa_face *faces, fa_error *errors,
-		   float *const *logits, float *embedding, int *found)
+/* The reply to CLASSIFY. */
+static fa_status
+read_crops(const answer *a, int count, fa_face *faces, fa_error *errors, float *const *logits,
+		   float *embedding, int *found)
 {
-	const fa_attribute_model *m = &p->attributes;
-	const char *from = x->answer;
+	const fa_attribute_model *m = &a->pipeline->attributes;
 	size_t expected = (size_t) count * (sizeof(fa_wire_face) + sizeof(fa_wire_error));
+	fa_wire_face some[CROPS];
 
 	for (int h = 0; h < m->head_count && logits != NULL; h++)
 		expected += (size_t) m->heads[h].classes * sizeof(float);
 	if (embedding != NULL)
 		expected += (size_t) m->embedding_size * sizeof(float);
-	if (x->reply.length != expected)
-		return "The reply is of another length.";
-	for (int i = 0; i < count; i++)
-	{
-		fa_wire_face face;
-
-		memcpy(&face, from + (size_t) i * sizeof(face), sizeof(face));
-		if (!read_face(p, &face, INT32_MAX, INT32_MAX, &faces[i]))
-			return "A face is out of range.";
-		*found += faces[i].classified;
-	}
-	from += (size_t) count * sizeof(fa_wire_face);
+	if (a->x->reply.length != expected)
+		return nonsense(a, "The reply is of another length.");
+	FA_TRY(read_bytes(a, some, (size_t) count * sizeof(some[0])));
 	for (int i = 0; i < count; i++)
 	{
 		fa_wire_error wire;
 
-		memcpy(&wire, from + (size_t) i * sizeof(wire), sizeof(wire));
+		FA_TRY(read_bytes(a, &wire, sizeof(wire)));
 		if (!read_error(&wire, &errors[i]))
-			return "There is no such error.";
+			return nonsense(a, "There is no such error.");
+		if (!read_face(a->pipeline, &some[i], INT32_MAX, INT32_MAX, &faces[i]))
+			return nonsense(a, "A face is out of range.");
+		*found += faces[i].classified;
 	}
-	from += (size_t) count * sizeof(fa_wire_error);
 	for (int h = 0; h < m->head_count && logits != NULL; h++)
-	{
-		if (!read_floats(logits[h], from, (size_t) m->heads[h].classes))
-			return "Logits are not finite.";
-		from += (size_t) m->heads[h].classes * sizeof(float);
-	}
-	if (embedding != NULL && !read_floats(embedding, from, (size_t) m->embedding_size))
-		return "An embedding is not finite.";
-	return NULL;
+		FA_TRY(read_floats(a, logits[h], (size_t) m->heads[h].classes, "Logits are not finite."));
+	if (embedding != NULL)
+		FA_TRY(
+			read_floats(a, embedding, (size_t) m->embedding_size, "An embedding is not finite."));
+	return fa_exchange_end(a->x, a->error);
 }
 
 static fa_status
@@ -256,8 +272,8 @@ classify_some(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixe
 			  fa_error *errors, float *const *logits, float *embedding,
 			  const fa_interrupt *interrupt, fa_error *error)
 {
-	const char *wrong;
 	fa_exchange x;
+	const answer a = {&x, p, interrupt, error};
 	size_t length;
 	int found = 0;
 
@@ -269,17 +285,12 @@ classify_some(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixe
 	x.request.count = (uint32_t) count;
 	x.request.logits = logits != NULL;
 	x.request.embed = embedding != NULL;
-	write_crops(crops, count, x.data);
+	FA_TRY(write_crops(&x, crops, count, interrupt, error));
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
-	wrong = read_crops(&x, p, count, faces, errors, logits, embedding, &found);
-	if (wrong != NULL)
-		return fa_exchange_nonsense(&x, wrong, error);
-	FA_TRY(fa_exchange_end(&x, error));
+	FA_TRY(read_crops(&a, count, faces, errors, logits, embedding, &found));
 	add_work(p, &x.reply, count, found);
 	return FA_OK;
 }
-
-#define CROPS 64 /* of a request */
 
 static fa_status
 classify(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixels, fa_face *faces,
@@ -298,37 +309,38 @@ classify(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixels, f
 /* --- Annotated photos ------------------------------------------------------------------------ */
 
 static fa_status
+read_image(const answer *a, uint8_t **image, size_t *length)
+{
+	*length = a->x->reply.length;
+	*image = malloc(*length + 1);
+	if (*image == NULL)
+		return no_room(a, *length);
+	FA_TRY(read_bytes(a, *image, *length));
+	return fa_exchange_end(a->x, a->error);
+}
+
+static fa_status
 annotate(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options *options,
 		 const fa_format *format, uint8_t **annotated, size_t *annotated_length,
 		 const fa_interrupt *interrupt, fa_error *error)
 {
 	fa_exchange x;
-	fa_status status = FA_OK;
+	const answer a = {&x, p, interrupt, error};
 
 	FA_TRY(fa_face_options_check(options, error));
 	FA_TRY(begin(&x, p, FA_REQUEST_ANNOTATE, length, interrupt, error));
 	x.request.options = *options;
 	x.request.format = format == NULL ? -1 : (int32_t) *format;
-	memcpy(x.data, bytes, length);
+	FA_TRY(fa_exchange_write(&x, bytes, length, interrupt, error));
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
-	*annotated = malloc(x.reply.length + 1);
-	if (*annotated == NULL)
-		status = fa_no_memory(error, x.reply.length);
-	else
-	{
-		memcpy(*annotated, x.answer, x.reply.length);
-		*annotated_length = x.reply.length;
-		status = fa_exchange_end(&x, error);
-	}
-	if (status == FA_OK)
+	if (read_image(&a, annotated, annotated_length) == FA_OK)
 	{
 		add_work(p, &x.reply, 1, 0);
 		return FA_OK;
 	}
-	fa_exchange_give_up(&x);
 	free(*annotated);
 	*annotated = NULL;
-	return status;
+	return error->status;
 }
 
 static const fa_reader reader = {find, classify, annotate};

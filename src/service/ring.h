@@ -5,9 +5,15 @@
  *
  * The postmaster makes one memfd at start-up and every process below it inherits the
  * descriptor; the service gets it, and nothing else of the server's. In it lie a header, the
- * slots, and for every slot an area for what is asked and one for what is answered. Areas are
- * large in address space and small in memory: pages exist once they are touched, and whoever
- * frees a slot gives back what is more than FA_AREA_KEPT.
+ * slots, and for every slot an area for what is asked and one for what is answered.
+ *
+ * Header and slots, the head, are mapped by everybody, and have their pages from the start. Areas
+ *are mapped by nobody: they are written and read by pwrite and pread, a piece at a time. So a
+ *machine that has no page left for them fails a request, where a mapping's fault would be a SIGBUS,
+ *which in a session takes the server down; a long copy can be cancelled; what has been read is the
+ *reader's own, and does not change while he checks it; and gigabytes of areas cost no address
+ *space. They have pages where something has been written, of which a slot that is free keeps
+ *FA_AREA_KEPT.
  *
  * Who may do what. A slot's word holds its state, the process that claimed it, and a ticket, of
  * which every claim of a process gets another one; it changes by compare-and-swap alone, so that a
@@ -21,11 +27,19 @@
  *	DONE -> FREE             the session, when it has read the reply
  *	SUBMITTED -> FREE        the session gives up: cancelled, say
  *	RUNNING -> ABANDONED     the session gives up; the service still reads and writes the areas
- *	ABANDONED -> FREE        the service, when it is done with it
+ *	any -> ABANDONED         the session is done with a slot whose areas have more pages than it
+ *	                         has time to give back
+ *	ABANDONED -> FREE        the service, when it is done with it and has given them back
  *
  * The supervisor, which alone starts the service and alone knows that it is dead, settles what it
  * leaves (fa_ring_settle): SUBMITTED and RUNNING become DONE with a status that says so, ABANDONED
  * becomes FREE. It also frees the slots of sessions that are no more (fa_ring_reclaim).
+ *
+ * Words that somebody has scribbled on lose nothing for good, since each side remembers for itself
+ * which slots are its own. The service takes no slot that it has at work already, ends with an
+ * error what is RUNNING though it is not at it, and frees what is ABANDONED or in no state at all
+ * (fa_ring_tidy, whenever it looks for requests). A session that looks for a slot hands over to the
+ * service those that are its own by their word, but that it has not claimed.
  *
  * All sleeping is on futexes in this memory: sessions on their slot's word (on `freed` when there
  * is no slot), the service on `doorbell`. A session wakes up every FA_RING_PATIENCE ms to ask
@@ -45,7 +59,10 @@
 #define FA_RING_PATIENCE 10                /* ms */
 #define FA_REQUEST_AREA ((size_t) 1 << 30) /* a bytea is smaller */
 #define FA_REPLY_AREA ((size_t) 1 << 30)
-#define FA_AREA_KEPT ((size_t) 2 << 20) /* of each area, of memory once touched */
+#define FA_AREA_KEPT ((size_t) 2 << 20) /* of each area, of memory once written */
+#define FA_RING_PIECE                                                                              \
+	((size_t) 1 << 20) /* of an area, between two questions whether to stop: as                    \
+						* long as one is written no other can be, of any slot */
 #define FA_RING_MAX_SLOTS 1024
 #define FA_RING_WORKERS 16   /* slots beyond those of sessions: see photos.c */
 #define FA_RING_MODELS 32    /* shown in the header */
@@ -97,6 +114,7 @@ typedef struct fa_claim
 {
 	int slot;
 	uint64_t word;
+	size_t written, answered; /* bytes in the areas, as far as it knows */
 } fa_claim;
 
 typedef enum fa_request_kind
@@ -212,7 +230,9 @@ typedef struct fa_ring
 	int slots; /* of sessions; FA_RING_WORKERS follow */
 	fa_ring_header *header;
 	fa_slot *slot;
-	char *areas; /* NULL: not mapped yet */
+	/* by slot, and not shared: the word of this process's claim or, in the service, of the request
+	 * that it is at; 0: none */
+	_Atomic uint64_t *claimed, *taken;
 } fa_ring;
 
 /* Microseconds of a clock that all processes of the machine share. */
@@ -229,10 +249,26 @@ extern fa_status fa_ring_create(int slots, fa_ring *ring, fa_error *error);
 /* Maps what another process has made; slots as it was made with. */
 extern fa_status fa_ring_open(int fd, int slots, fa_ring *ring, fa_error *error);
 extern void fa_ring_close(fa_ring *ring);
-/* Maps the areas, unless they are: a process that never uses the service never does. */
-extern fa_status fa_ring_map_areas(fa_ring *ring, fa_error *error);
-extern void *fa_ring_request_area(const fa_ring *ring, int slot);
-extern void *fa_ring_reply_area(const fa_ring *ring, int slot);
+
+typedef enum fa_slot_area
+{
+	FA_AREA_REQUEST,
+	FA_AREA_REPLY
+} fa_slot_area;
+
+/*
+ * Copies between a slot's area, from place `at` on, and memory. FA_NO_MEMORY: there are no pages
+ * for it; FA_TOO_LARGE: it is no place of the area. What was never written is zero.
+ */
+extern fa_status fa_ring_write(const fa_ring *ring, int slot, fa_slot_area area, size_t at,
+							   const void *from, size_t length, const fa_interrupt *interrupt,
+							   fa_error *error);
+extern fa_status fa_ring_read(const fa_ring *ring, int slot, fa_slot_area area, size_t at, void *to,
+							  size_t length, const fa_interrupt *interrupt, fa_error *error);
+
+/*
+ * What sessions do. Any thread of a process may, each with a claim of its own.
+ */
 
 /* FREE -> CLAIMED of a session's slot, the lowest there is; false: none is free. */
 extern bool fa_ring_claim(fa_ring *ring, fa_claim *claim);
@@ -263,10 +299,24 @@ extern void fa_ring_abandon(fa_ring *ring, const fa_claim *claim);
 /* Sleeps until some slot has been freed, or for a while. `seen`: header->freed before looking. */
 extern void fa_ring_wait_freed(fa_ring *ring, uint32_t seen, int milliseconds);
 
-/* SUBMITTED -> RUNNING, by the service; false: it is not submitted (any more). */
-extern bool fa_ring_take(fa_ring *ring, int slot);
-/* RUNNING -> DONE, or ABANDONED -> FREE; false: it was abandoned. Wakes the session. */
-extern bool fa_ring_finish(fa_ring *ring, int slot);
+/*
+ * What the service does: one thread takes and tidies, any may finish.
+ */
+
+/*
+ * SUBMITTED -> RUNNING, and a copy of what is asked; false: it is not submitted (any more), or the
+ * service has it at work already.
+ */
+extern bool fa_ring_take(fa_ring *ring, int slot, fa_request *request);
+/* It is at work, and somebody waits for the reply. */
+extern bool fa_ring_is_wanted(const fa_ring *ring, int slot);
+/* RUNNING -> DONE, and wakes the session; false: nobody wants the reply. */
+extern bool fa_ring_finish(fa_ring *ring, int slot, const fa_reply *reply);
+/*
+ * Ends what is RUNNING though the service is not at it; frees what is ABANDONED, or in no state at
+ * all, after a few of its pages at a time have been given back: true, there is more to do.
+ */
+extern bool fa_ring_tidy(fa_ring *ring, int slot);
 /* Sleeps until the doorbell differs from `seen`, or for so many microseconds (< 0: for ever). */
 extern void fa_ring_wait_doorbell(fa_ring *ring, uint32_t seen, int64_t microseconds);
 
@@ -276,8 +326,8 @@ extern void fa_ring_wait_doorbell(fa_ring *ring, uint32_t seen, int64_t microsec
 extern int fa_ring_settle(fa_ring *ring, fa_status status, const char *message, const char *detail);
 /* By the postmaster, when no other process has it: all slots free, no memory taken. */
 extern void fa_ring_clear(fa_ring *ring);
-/* By the supervisor: frees the slots of processes that are no more. Returns how many. */
-extern int fa_ring_reclaim(fa_ring *ring);
+/* By the supervisor: frees the slots of sessions that are no more. Returns how many. */
+extern int fa_ring_reclaim(fa_ring *ring, bool (*is_session)(uint32_t pid));
 /* Whether something is submitted or running. */
 extern bool fa_ring_busy(const fa_ring *ring);
 

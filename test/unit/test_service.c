@@ -18,8 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -80,6 +82,29 @@ bury_service(int signal_number)
 	atomic_store(&ring.header->state, FA_SERVICE_WAITING);
 	fa_ring_settle(&ring, FA_DEVICE_LOST, "it died", "of a test");
 	return status;
+}
+
+static fa_slot_state
+state_of(const fa_ring *of, int slot)
+{
+	return fa_word_state(atomic_load(&of->slot[slot].word));
+}
+
+static bool
+all_free(const fa_ring *of)
+{
+	for (int i = 0; i < of->slots; i++)
+		if (state_of(of, i) != FA_SLOT_FREE)
+			return false;
+	return true;
+}
+
+static void
+wait_until_free(void)
+{
+	for (int i = 0; i < 3000 && !all_free(&ring); i++)
+		sleep_ms(10);
+	assert_true(all_free(&ring));
 }
 
 static int
@@ -444,10 +469,12 @@ test_requests_that_make_no_sense(void **state)
 	for (int i = 0; i < 400; i++)
 	{
 		uint32_t word = (uint32_t) i * 2654435761u;
+		char data[64];
 		fa_exchange x;
 
 		assert_int_equal(fa_exchange_begin(&x, (fa_request_kind) (i % 7), 64, NULL, &error), FA_OK);
-		memset(x.data, i, 64);
+		memset(data, i, sizeof(data));
+		assert_int_equal(fa_exchange_write(&x, data, sizeof(data), NULL, &error), FA_OK);
 		x.request.precision = i % 3 == 0 ? 1 : word;
 		x.request.part = i % 2 == 0 ? 0 : word % 4;
 		x.request.count = i % 5 == 0 ? UINT32_MAX : word % 9;
@@ -479,21 +506,26 @@ typedef struct liar
 static void *
 lie(void *argument)
 {
+	static float values[1 << 20];
 	const liar *l = argument;
+	fa_request request;
+	fa_error own;
 
+	for (size_t k = 0; k < sizeof(values) / sizeof(values[0]); k++)
+		values[k] = l->value;
 	for (;;)
 		for (int i = 0; i < SLOTS; i++)
-			if (fa_ring_take(&ring, i))
+			if (fa_ring_take(&ring, i, &request))
 			{
-				fa_reply *reply = &ring.slot[i].reply;
-				float *to = fa_ring_reply_area(&ring, i);
+				fa_reply reply;
 
-				for (int k = 0; k < 100000; k++)
-					to[k] = l->value;
-				memset(reply, l->kind, sizeof(*reply));
-				reply->status = l->kind == 3 ? 77 : FA_OK;
-				reply->length = l->length;
-				fa_ring_finish(&ring, i);
+				assert_int_equal(
+					fa_ring_write(&ring, i, FA_AREA_REPLY, 0, values, sizeof(values), NULL, &own),
+					FA_OK);
+				memset(&reply, l->kind, sizeof(reply));
+				reply.status = l->kind == 3 ? 77 : FA_OK;
+				reply.length = l->length;
+				fa_ring_finish(&ring, i, &reply);
 				return NULL;
 			}
 }
@@ -525,11 +557,16 @@ test_answers_that_make_no_sense(void **state)
 				FA_DEVICE_LOST);
 			pthread_join(thread, NULL);
 		}
-	for (int i = 0; i < SLOTS; i++)
-		assert_int_equal(fa_word_state(atomic_load(&ring.slot[i].word)), FA_SLOT_FREE);
 	free(bytes);
 	fa_pipeline_close(pipeline);
 	start_service();
+	wait_until_free();
+}
+
+static bool
+is_me(uint32_t pid)
+{
+	return pid == (uint32_t) getpid();
 }
 
 static void
@@ -544,12 +581,12 @@ test_slots_of_the_dead(void **state)
 		_exit(fa_ring_claim(&ring, &claim) ? 0 : 1);
 	waitpid(child, &status, 0);
 	assert_int_equal(status, 0);
-	assert_int_equal(fa_ring_reclaim(&ring), 1);
-	assert_int_equal(fa_ring_reclaim(&ring), 0);
+	assert_int_equal(fa_ring_reclaim(&ring, is_me), 1);
+	assert_int_equal(fa_ring_reclaim(&ring, is_me), 0);
 	/* one's own are not */
 	assert_true(fa_ring_claim(&ring, &claim));
 	assert_int_equal(claim.slot, 0);
-	assert_int_equal(fa_ring_reclaim(&ring), 0);
+	assert_int_equal(fa_ring_reclaim(&ring, is_me), 0);
 	assert_true(fa_ring_release(&ring, &claim));
 }
 
@@ -563,32 +600,31 @@ open_stage(int slots, fa_ring *stage)
 	atomic_store(&stage->header->state, FA_SERVICE_READY);
 }
 
-static fa_slot_state
-state_of(const fa_ring *of, int slot)
-{
-	return fa_word_state(atomic_load(&of->slot[slot].word));
-}
-
 /* Who waits is not told of another's answer, nor frees his slot. */
 static void
 test_slot_of_another(void **state)
 {
 	fa_ring stage;
 	fa_claim one, other;
+	fa_request request;
+	fa_reply reply = {.length = 7};
 
 	(void) state;
 	open_stage(1, &stage);
 	assert_true(fa_ring_claim(&stage, &one));
 	assert_true(fa_ring_submit(&stage, &one));
-	assert_true(fa_ring_take(&stage, 0));
+	assert_true(fa_ring_take(&stage, 0, &request));
 	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_MORE);
 	atomic_store(&stage.slot[0].word, 0);
 	assert_true(fa_ring_claim(&stage, &other));
 	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_LOST);
 	assert_false(fa_ring_submit(&stage, &one));
 	assert_true(fa_ring_submit(&stage, &other));
-	assert_true(fa_ring_take(&stage, 0));
-	assert_true(fa_ring_finish(&stage, 0));
+	/* which is not at work as long as the other's request is, nor is that one's reply for it */
+	assert_false(fa_ring_take(&stage, 0, &request));
+	assert_false(fa_ring_finish(&stage, 0, &reply));
+	assert_true(fa_ring_take(&stage, 0, &request));
+	assert_true(fa_ring_finish(&stage, 0, &reply));
 	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_LOST);
 	assert_false(fa_ring_release(&stage, &one));
 	fa_ring_abandon(&stage, &one);
@@ -630,6 +666,8 @@ test_exchange_scribbled_over(void **state)
 									   {NULL, 0, UINT64_MAX << 8}, {NULL, 0, FA_SLOT_DONE}};
 	fa_ring stage;
 	fa_claim earlier;
+	fa_request request;
+	fa_reply reply = {.length = 7};
 
 	(void) state;
 	open_stage(1, &stage);
@@ -637,8 +675,8 @@ test_exchange_scribbled_over(void **state)
 	/* a reply that a later exchange could take for its own */
 	assert_true(fa_ring_claim(&stage, &earlier));
 	assert_true(fa_ring_submit(&stage, &earlier));
-	assert_true(fa_ring_take(&stage, 0));
-	assert_true(fa_ring_finish(&stage, 0));
+	assert_true(fa_ring_take(&stage, 0, &request));
+	assert_true(fa_ring_finish(&stage, 0, &reply));
 	assert_true(fa_ring_release(&stage, &earlier));
 	for (size_t i = 0; i < sizeof(meddlers) / sizeof(meddlers[0]); i++)
 	{
@@ -658,37 +696,189 @@ test_exchange_scribbled_over(void **state)
 	fa_ring_close(&stage);
 }
 
-/* What was touched for something large is given back. */
+/* --- Memory ---------------------------------------------------------------------------------- */
+
+#define MB ((size_t) 1 << 20)
+
+/* Megabytes that the areas have. */
+static size_t
+pages_of(const fa_ring *of)
+{
+	struct stat facts;
+
+	assert_int_equal(fstat(of->fd, &facts), 0);
+	return (size_t) facts.st_blocks / 2048;
+}
+
+/* Header and slots are there from the start; of the rest nobody maps anything. */
+static void
+test_what_is_mapped(void **state)
+{
+	fa_ring stage;
+	char line[512];
+	size_t mapped = 0;
+	struct stat facts;
+	FILE *file;
+
+	(void) state;
+	assert_int_equal(fa_ring_create(1024, &stage, &error), FA_OK);
+	assert_int_equal(fstat(stage.fd, &facts), 0);
+	assert_true((size_t) facts.st_blocks * 512 >= 1024 * sizeof(fa_slot));
+	fa_ring_close(&stage);
+	compare(PHOTO, true);
+	file = fopen("/proc/self/maps", "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		size_t from, to;
+
+		if (strstr(line, "/memfd:faceattr-service") != NULL &&
+			sscanf(line, "%zx-%zx", &from, &to) == 2)
+			mapped += to - from;
+	}
+	fclose(file);
+	assert_true(mapped > 0 && mapped < MB);
+}
+
+/* What was written for something large is given back. */
 static void
 test_memory_of_large_requests(void **state)
 {
-	size_t large = (size_t) 64 << 20;
-	fa_exchange x;
-	char path[64], line[256];
-	long pages[2] = {0};
+	static const size_t larges[] = {20, 100};
+	char *data = calloc(100, MB);
+	size_t before = pages_of(&ring);
 
 	(void) state;
-	for (int round = 0; round < 2; round++)
+	assert_non_null(data);
+	for (size_t i = 0; i < 2; i++)
 	{
-		FILE *file;
+		fa_exchange x;
 
-		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, large, NULL, &error), FA_OK);
-		memset(x.data, 1, large);
+		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, larges[i] * MB, NULL, &error),
+						 FA_OK);
 		x.request.precision = FA_PRECISION_FP32;
-		if (round == 1)
-			assert_int_not_equal(fa_exchange_call(&x, NULL, &error), FA_OK);
-		snprintf(path, sizeof(path), "/proc/self/status");
-		file = fopen(path, "r");
-		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-			if (sscanf(line, "RssShmem: %ld", &pages[round]) == 1)
-				break;
-		if (file != NULL)
-			fclose(file);
-		if (round == 0)
-			fa_ring_release(&ring, &x.claim);
+		assert_int_equal(fa_exchange_write(&x, data, larges[i] * MB, NULL, &error), FA_OK);
+		assert_true(pages_of(&ring) > before + larges[i] - 5);
+		assert_int_not_equal(fa_exchange_call(&x, NULL, &error), FA_OK);
+		if (i == 0) /* by who asked; what would take longer, by the service */
+			assert_true(all_free(&ring));
+		wait_until_free();
+		assert_true(pages_of(&ring) <= before + 5);
 	}
-	assert_true(pages[0] > 60 * 1024);
-	assert_true(pages[1] < pages[0] - 50 * 1024);
+	free(data);
+}
+
+static bool
+stop_after_three(void *argument)
+{
+	int *asked = argument;
+
+	return ++*asked > 3;
+}
+
+/* A large request is given up while it is written, and without the time to give back its pages. */
+static void
+test_cancel_of_large_requests(void **state)
+{
+	char *data = calloc(128, MB);
+	int asked = 0;
+	fa_interrupt interrupt = {stop_after_three, &asked};
+	size_t before = pages_of(&ring);
+	fa_exchange x;
+
+	(void) state;
+	assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, 128 * MB, NULL, &error), FA_OK);
+	assert_int_equal(fa_exchange_write(&x, data, 128 * MB, &interrupt, &error), FA_INTERRUPTED);
+	assert_true(pages_of(&ring) < before + 24);
+	wait_until_free();
+	kill(service, SIGSTOP);
+	assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, 128 * MB, NULL, &error), FA_OK);
+	x.request.precision = FA_PRECISION_FP32;
+	assert_int_equal(fa_exchange_write(&x, data, 128 * MB, NULL, &error), FA_OK);
+	assert_int_equal(fa_exchange_call(&x, &interrupt, &error), FA_INTERRUPTED);
+	assert_true(pages_of(&ring) > before + 100);
+	kill(service, SIGCONT);
+	wait_until_free();
+	assert_true(pages_of(&ring) <= before + 5);
+	free(data);
+}
+
+/* What a service leaves that died while it wrote a large reply. */
+static void
+test_memory_of_half_a_reply(void **state)
+{
+	char *data = calloc(64, MB);
+	fa_ring stage;
+	fa_claim claim;
+	fa_request request;
+
+	(void) state;
+	open_stage(2, &stage);
+	for (int i = 0; i < 2; i++)
+	{
+		assert_true(fa_ring_claim(&stage, &claim));
+		assert_true(fa_ring_submit(&stage, &claim));
+		assert_true(fa_ring_take(&stage, i, &request));
+		assert_int_equal(fa_ring_write(&stage, i, FA_AREA_REPLY, 0, data, 64 * MB, NULL, &error),
+						 FA_OK);
+		if (i == 1)
+			fa_ring_abandon(&stage, &claim);
+	}
+	assert_true(pages_of(&stage) > 120);
+	assert_int_equal(fa_ring_settle(&stage, FA_DEVICE_LOST, "it died", ""), 1);
+	assert_int_equal(state_of(&stage, 0), FA_SLOT_DONE);
+	assert_int_equal(state_of(&stage, 1), FA_SLOT_FREE);
+	assert_true(pages_of(&stage) <= 5);
+	fa_ring_close(&stage);
+	free(data);
+}
+
+/* As on a machine that has no more pages: files may be that long and no longer. */
+static void
+limit_files(pid_t process, rlim_t length)
+{
+	struct rlimit limit = {length, RLIM_INFINITY};
+
+	assert_int_equal(prlimit(process, RLIMIT_FSIZE, &limit, NULL), 0);
+}
+
+/* An error of the request, and no signal; of the service, too, where there is none for its reply.
+ */
+static void
+test_no_memory(void **state)
+{
+	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
+	fa_face_options options = fa_pipeline_options(pipeline);
+	fa_faces faces;
+	uint8_t *bytes;
+	size_t length;
+
+	(void) state;
+	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
+	signal(SIGXFSZ, SIG_IGN); /* as in a server */
+	for (int there = 0; there < 2; there++)
+	{
+		fa_service_read_there(pipeline, there == 1);
+		for (int round = 0; round < 2; round++)
+		{
+			limit_files(round == 0 ? getpid() : service,
+						40960); /* header, slots, and little more */
+			assert_int_equal(
+				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
+				FA_NO_MEMORY);
+			assert_string_equal(error.message, "out of memory that faceattr-service shares");
+			limit_files(round == 0 ? getpid() : service, RLIM_INFINITY);
+			wait_until_free();
+			assert_int_equal(
+				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
+				FA_OK);
+			fa_faces_free(&faces);
+		}
+	}
+	signal(SIGXFSZ, SIG_DFL);
+	assert_int_equal(waitpid(service, NULL, WNOHANG), 0);
+	free(bytes);
+	fa_pipeline_close(pipeline);
 }
 
 /* --- The sandbox ------------------------------------------------------------------------------ */
@@ -792,7 +982,11 @@ main(void)
 		cmocka_unit_test(test_slots_of_the_dead),
 		cmocka_unit_test(test_slot_of_another),
 		cmocka_unit_test(test_exchange_scribbled_over),
+		cmocka_unit_test(test_what_is_mapped),
 		cmocka_unit_test(test_memory_of_large_requests),
+		cmocka_unit_test(test_cancel_of_large_requests),
+		cmocka_unit_test(test_memory_of_half_a_reply),
+		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_the_service_is_confined),
 		cmocka_unit_test(test_sandbox),
 	};
