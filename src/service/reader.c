@@ -39,34 +39,79 @@ begin(fa_exchange *x, const fa_pipeline *p, fa_request_kind kind, size_t length,
 	return FA_OK;
 }
 
-static bool
-is_probability(float value)
+/* What a face can be. */
+typedef struct bounds
 {
-	return value >= 0 && value <= 1;
+	double width, height, pixels; /* of the image, at most */
+	float min_score;
+	bool classified;
+} bounds;
+
+/* false of what is no number, too. */
+static bool
+is_within(double low, double value, double high)
+{
+	return value >= low && value <= high;
 }
 
-/* false: this is no face of an image of width x height. */
 static bool
-read_face(const fa_pipeline *p, const fa_wire_face *from, double width, double height, fa_face *to)
+is_somewhere(const fa_wire_face *f, const bounds *b)
 {
-	const fa_attribute_model *m = &p->attributes;
-	int genders = m->gender < 0 ? 0 : m->heads[m->gender].classes;
-	int races = m->race < 0 ? 0 : m->heads[m->race].classes;
-	double sum = from->age + from->age_low + from->age_high;
+	const double *box = f->box;
+	double sum = 0;
 
 	for (int i = 0; i < FA_LANDMARKS; i++)
-	{
-		to->landmarks[i][0] = from->landmarks[i][0];
-		to->landmarks[i][1] = from->landmarks[i][1];
-		sum += from->landmarks[i][0] + from->landmarks[i][1];
-	}
+		sum += f->landmarks[i][0] + f->landmarks[i][1];
+	return isfinite(sum) && is_within(0, box[0], box[2]) && is_within(0, box[1], box[3]) &&
+		   box[0] < box[2] && box[2] <= b->width && box[1] < box[3] && box[3] <= b->height &&
+		   (box[2] - box[0]) * (box[3] - box[1]) <= b->pixels &&
+		   is_within(b->min_score, f->score, f->detect_score) && f->detect_score <= 1;
+}
+
+/* Years; an expected value may be beyond the last class by what rounding makes of it. */
+static bool
+is_age(const fa_wire_face *f, int classes)
+{
+	return is_within(0, f->age_low, f->age) && is_within(f->age, f->age_high, classes - 0.99);
+}
+
+/* Of a head that the model has, and of none that it lacks. */
+static bool
+is_label(int has, int label, float confidence, const fa_attribute_model *m, int head)
+{
+	if (has != (head >= 0))
+		return false;
+	return has == 0 ||
+		   (label >= 0 && label < m->heads[head].classes && is_within(0, confidence, 1));
+}
+
+static bool
+has_attributes(const fa_wire_face *f, const fa_attribute_model *m)
+{
+	return f->has_age == (m->age >= 0) && (m->age < 0 || is_age(f, m->heads[m->age].classes)) &&
+		   is_label(f->has_gender, f->gender, f->gender_confidence, m, m->gender) &&
+		   is_label(f->has_race, f->race, f->race_confidence, m, m->race);
+}
+
+/* false: this is no face of the pipeline's, and of such an image. */
+static bool
+read_face(const fa_pipeline *p, const fa_wire_face *from, const bounds *b, fa_face *to)
+{
+	memset(to, 0, sizeof(*to));
+	if (!is_somewhere(from, b) || from->classified != b->classified)
+		return false;
 	to->box = (fa_rect){from->box[0], from->box[1], from->box[2], from->box[3]};
+	memcpy(to->landmarks, from->landmarks, sizeof(to->landmarks));
 	to->score = from->score;
 	to->detect_score = from->detect_score;
-	to->classified = from->classified != 0;
-	to->has_age = from->has_age != 0;
-	to->has_gender = from->has_gender != 0;
-	to->has_race = from->has_race != 0;
+	if (!b->classified)
+		return true;
+	if (!has_attributes(from, &p->attributes))
+		return false;
+	to->classified = true;
+	to->has_age = from->has_age;
+	to->has_gender = from->has_gender;
+	to->has_race = from->has_race;
 	to->age = from->age;
 	to->age_low = from->age_low;
 	to->age_high = from->age_high;
@@ -74,12 +119,17 @@ read_face(const fa_pipeline *p, const fa_wire_face *from, double width, double h
 	to->race = from->race;
 	to->gender_confidence = from->gender_confidence;
 	to->race_confidence = from->race_confidence;
-	return isfinite(sum) && to->box.x1 >= 0 && to->box.y1 >= 0 && to->box.x2 <= width &&
-		   to->box.y2 <= height && to->box.x1 <= to->box.x2 && to->box.y1 <= to->box.y2 &&
-		   is_probability(to->score) && is_probability(to->detect_score) &&
-		   is_probability(to->gender_confidence) && is_probability(to->race_confidence) &&
-		   (!to->has_gender || (to->gender >= 0 && to->gender < genders)) &&
-		   (!to->has_race || (to->race >= 0 && to->race < races)) && (!to->has_age || m->age >= 0);
+	return true;
+}
+
+static bool
+is_unit_length(const float *values, size_t n)
+{
+	double squares = 0;
+
+	for (size_t i = 0; i < n; i++)
+		squares += (double) values[i] * values[i];
+	return fabs(squares - 1) < 1e-3;
 }
 
 /* An answer may be as it should, be nonsense, which `wrong` tells of, or not be had: *error. */
@@ -120,7 +170,7 @@ no_room(const answer *a, size_t bytes)
 #define FACES 64 /* read at once */
 
 static fa_status
-read_found(const answer *a, fa_faces *faces)
+read_found(const answer *a, const bounds *b, fa_faces *faces)
 {
 	const fa_reply *r = &a->x->reply;
 	fa_wire_face some[FACES];
@@ -130,7 +180,7 @@ read_found(const answer *a, fa_faces *faces)
 		if (i % FACES == 0)
 			FA_TRY(read_bytes(
 				a, some, (r->count - i < FACES ? r->count - i : FACES) * sizeof(fa_wire_face)));
-		if (!read_face(a->pipeline, &some[i % FACES], r->width, r->height, &faces->faces[i]))
+		if (!read_face(a->pipeline, &some[i % FACES], b, &faces->faces[i]))
 			return nonsense(a, "A face is out of range.");
 	}
 	return FA_OK;
@@ -141,12 +191,21 @@ static fa_status
 read_faces(const answer *a, fa_faces *faces, float **embeddings)
 {
 	const fa_reply *r = &a->x->reply;
+	const fa_request *asked = &a->x->request;
+	const bounds b = {.width = r->width,
+					  .height = r->height,
+					  .pixels = (double) r->width * r->height,
+					  .min_score = asked->options.min_score,
+					  .classified = asked->classify};
 	size_t dimension = embeddings == NULL ? 0 : (size_t) a->pipeline->attributes.embedding_size;
 	size_t each = sizeof(fa_wire_face) + dimension * sizeof(float);
 
 	if (r->count > r->length / each || r->length != r->count * each || r->dimension != dimension ||
-		r->width > INT32_MAX || r->height > INT32_MAX)
+		r->count > INT32_MAX)
 		return nonsense(a, "The number of faces does not fit the reply.");
+	if (r->width < 1 || r->height < 1 || r->width > INT32_MAX || r->height > INT32_MAX ||
+		b.pixels > (double) asked->options.max_pixels)
+		return nonsense(a, "The photo has no such size.");
 	faces->faces = calloc(r->count + 1, sizeof(fa_face));
 	if (embeddings != NULL)
 		*embeddings = malloc(r->count * dimension * sizeof(float) + 1);
@@ -155,9 +214,12 @@ read_faces(const answer *a, fa_faces *faces, float **embeddings)
 	faces->count = (int) r->count;
 	faces->width = (int) r->width;
 	faces->height = (int) r->height;
-	FA_TRY(read_found(a, faces));
+	FA_TRY(read_found(a, &b, faces));
 	if (embeddings != NULL)
 		FA_TRY(read_floats(a, *embeddings, r->count * dimension, "An embedding is not finite."));
+	for (uint32_t i = 0; i < r->count && embeddings != NULL; i++)
+		if (!is_unit_length(*embeddings + i * dimension, dimension))
+			return nonsense(a, "An embedding is of another length.");
 	return fa_exchange_end(a->x, a->error);
 }
 
@@ -220,11 +282,14 @@ write_crops(fa_exchange *x, const fa_bytes *crops, int count, const fa_interrupt
 	return FA_OK;
 }
 
+/* false: no error that spoils one crop only. */
 static bool
 read_error(const fa_wire_error *from, fa_error *to)
 {
 	memset(to, 0, sizeof(*to));
-	if (from->status > FA_INTERNAL)
+	if (from->status > FA_INTERNAL || from->status == FA_INTERRUPTED ||
+		from->status == FA_NO_MEMORY || from->status == FA_DEVICE_LOST ||
+		(from->status != FA_OK && from->message[0] == '\0'))
 		return false;
 	to->status = (fa_status) from->status;
 	fa_ring_text(to->message, sizeof(to->message), from->message, sizeof(from->message));
@@ -232,10 +297,29 @@ read_error(const fa_wire_error *from, fa_error *to)
 	return true;
 }
 
+/* What has become of a crop: a face that is all of it, or an error, or nothing where none was sent.
+ */
+static bool
+read_crop(const answer *a, bool sent, const fa_wire_face *from, const fa_wire_error *error,
+		  fa_face *to, fa_error *own)
+{
+	const bounds b = {.width = INT32_MAX,
+					  .height = INT32_MAX,
+					  .pixels = (double) a->x->request.options.max_pixels,
+					  .classified = true};
+
+	memset(to, 0, sizeof(*to));
+	if (!read_error(error, own) || (!sent && own->status != FA_OK))
+		return false;
+	if (!sent || own->status != FA_OK)
+		return true;
+	return from->box[0] == 0 && from->box[1] == 0 && read_face(a->pipeline, from, &b, to);
+}
+
 /* The reply to CLASSIFY. */
 static fa_status
-read_crops(const answer *a, int count, fa_face *faces, fa_error *errors, float *const *logits,
-		   float *embedding, int *found)
+read_crops(const answer *a, const fa_bytes *crops, int count, fa_face *faces, fa_error *errors,
+		   float *const *logits, float *embedding, int *found)
 {
 	const fa_attribute_model *m = &a->pipeline->attributes;
 	size_t expected = (size_t) count * (sizeof(fa_wire_face) + sizeof(fa_wire_error));
@@ -253,10 +337,8 @@ read_crops(const answer *a, int count, fa_face *faces, fa_error *errors, float *
 		fa_wire_error wire;
 
 		FA_TRY(read_bytes(a, &wire, sizeof(wire)));
-		if (!read_error(&wire, &errors[i]))
-			return nonsense(a, "There is no such error.");
-		if (!read_face(a->pipeline, &some[i], INT32_MAX, INT32_MAX, &faces[i]))
-			return nonsense(a, "A face is out of range.");
+		if (!read_crop(a, crops[i].bytes != NULL, &some[i], &wire, &faces[i], &errors[i]))
+			return nonsense(a, "A crop's face or error is out of range.");
 		*found += faces[i].classified;
 	}
 	for (int h = 0; h < m->head_count && logits != NULL; h++)
@@ -264,6 +346,9 @@ read_crops(const answer *a, int count, fa_face *faces, fa_error *errors, float *
 	if (embedding != NULL)
 		FA_TRY(
 			read_floats(a, embedding, (size_t) m->embedding_size, "An embedding is not finite."));
+	if (embedding != NULL && faces[0].classified &&
+		!is_unit_length(embedding, (size_t) m->embedding_size))
+		return nonsense(a, "An embedding is of another length.");
 	return fa_exchange_end(a->x, a->error);
 }
 
@@ -287,7 +372,7 @@ classify_some(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixe
 	x.request.embed = embedding != NULL;
 	FA_TRY(write_crops(&x, crops, count, interrupt, error));
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
-	FA_TRY(read_crops(&a, count, faces, errors, logits, embedding, &found));
+	FA_TRY(read_crops(&a, crops, count, faces, errors, logits, embedding, &found));
 	add_work(p, &x.reply, count, found);
 	return FA_OK;
 }
@@ -308,14 +393,25 @@ classify(fa_pipeline *p, const fa_bytes *crops, int count, int64_t max_pixels, f
 
 /* --- Annotated photos ------------------------------------------------------------------------ */
 
+static bool
+is_image(const void *bytes, size_t length, fa_format format)
+{
+	static const char jpeg[] = "\xff\xd8\xff", png[] = "\x89PNG\r\n\x1a\n";
+	const char *magic = format == FA_FORMAT_PNG ? png : jpeg;
+
+	return length > strlen(magic) && memcmp(bytes, magic, strlen(magic)) == 0;
+}
+
 static fa_status
-read_image(const answer *a, uint8_t **image, size_t *length)
+read_image(const answer *a, fa_format format, uint8_t **image, size_t *length)
 {
 	*length = a->x->reply.length;
 	*image = malloc(*length + 1);
 	if (*image == NULL)
 		return no_room(a, *length);
 	FA_TRY(read_bytes(a, *image, *length));
+	if (!is_image(*image, *length, format))
+		return nonsense(a, "It is no image of that format.");
 	return fa_exchange_end(a->x, a->error);
 }
 
@@ -326,6 +422,7 @@ annotate(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options
 {
 	fa_exchange x;
 	const answer a = {&x, p, interrupt, error};
+	fa_format wanted = format == NULL ? FA_FORMAT_JPEG : *format; /* NULL: as the photo is */
 
 	FA_TRY(fa_face_options_check(options, error));
 	FA_TRY(begin(&x, p, FA_REQUEST_ANNOTATE, length, interrupt, error));
@@ -333,7 +430,9 @@ annotate(fa_pipeline *p, const void *bytes, size_t length, const fa_face_options
 	x.request.format = format == NULL ? -1 : (int32_t) *format;
 	FA_TRY(fa_exchange_write(&x, bytes, length, interrupt, error));
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
-	if (read_image(&a, annotated, annotated_length) == FA_OK)
+	if (format == NULL)
+		wanted = is_image(bytes, length, FA_FORMAT_PNG) ? FA_FORMAT_PNG : FA_FORMAT_JPEG;
+	if (read_image(&a, wanted, annotated, annotated_length) == FA_OK)
 	{
 		add_work(p, &x.reply, 1, 0);
 		return FA_OK;

@@ -495,207 +495,6 @@ test_requests_that_make_no_sense(void **state)
 	compare(PHOTO, false);
 }
 
-/* The service's part is taken by this thread, which lies. */
-typedef struct liar
-{
-	int kind;
-	uint64_t length;
-	float value;
-} liar;
-
-static void *
-lie(void *argument)
-{
-	static float values[1 << 20];
-	const liar *l = argument;
-	fa_request request;
-	fa_error own;
-
-	for (size_t k = 0; k < sizeof(values) / sizeof(values[0]); k++)
-		values[k] = l->value;
-	for (;;)
-		for (int i = 0; i < SLOTS; i++)
-			if (fa_ring_take(&ring, i, &request))
-			{
-				fa_reply reply;
-
-				assert_int_equal(
-					fa_ring_write(&ring, i, FA_AREA_REPLY, 0, values, sizeof(values), NULL, &own),
-					FA_OK);
-				memset(&reply, l->kind, sizeof(reply));
-				reply.status = l->kind == 3 ? 77 : FA_OK;
-				reply.length = l->length;
-				fa_ring_finish(&ring, i, &reply);
-				return NULL;
-			}
-}
-
-static void
-test_answers_that_make_no_sense(void **state)
-{
-	static const liar lies[] = {{1, 3, 1},         {2, UINT64_MAX, 1},     {3, 0, 0},
-								{4, 2150400, NAN}, {5, 2150400, INFINITY}, {6, 0, 0}};
-	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
-	fa_face_options options = fa_pipeline_options(pipeline);
-	uint8_t *bytes;
-	size_t length;
-
-	(void) state;
-	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
-	bury_service(SIGKILL);
-	atomic_store(&ring.header->state, FA_SERVICE_READY);
-	for (int there = 0; there < 2; there++)
-		for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
-		{
-			pthread_t thread;
-			fa_faces faces;
-
-			fa_service_read_there(pipeline, there == 1);
-			assert_int_equal(pthread_create(&thread, NULL, lie, (void *) &lies[i]), 0);
-			assert_int_equal(
-				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
-				FA_DEVICE_LOST);
-			pthread_join(thread, NULL);
-		}
-	free(bytes);
-	fa_pipeline_close(pipeline);
-	start_service();
-	wait_until_free();
-}
-
-static bool
-is_me(uint32_t pid)
-{
-	return pid == (uint32_t) getpid();
-}
-
-static void
-test_slots_of_the_dead(void **state)
-{
-	pid_t child = fork();
-	fa_claim claim;
-	int status;
-
-	(void) state;
-	if (child == 0)
-		_exit(fa_ring_claim(&ring, &claim) ? 0 : 1);
-	waitpid(child, &status, 0);
-	assert_int_equal(status, 0);
-	assert_int_equal(fa_ring_reclaim(&ring, is_me), 1);
-	assert_int_equal(fa_ring_reclaim(&ring, is_me), 0);
-	/* one's own are not */
-	assert_true(fa_ring_claim(&ring, &claim));
-	assert_int_equal(claim.slot, 0);
-	assert_int_equal(fa_ring_reclaim(&ring, is_me), 0);
-	assert_true(fa_ring_release(&ring, &claim));
-}
-
-/* --- Slots that somebody has scribbled over -------------------------------------------------- */
-
-/* A ring of its own, of which this thread plays all parts. */
-static void
-open_stage(int slots, fa_ring *stage)
-{
-	assert_int_equal(fa_ring_create(slots, stage, &error), FA_OK);
-	atomic_store(&stage->header->state, FA_SERVICE_READY);
-}
-
-/* Who waits is not told of another's answer, nor frees his slot. */
-static void
-test_slot_of_another(void **state)
-{
-	fa_ring stage;
-	fa_claim one, other;
-	fa_request request;
-	fa_reply reply = {.length = 7};
-
-	(void) state;
-	open_stage(1, &stage);
-	assert_true(fa_ring_claim(&stage, &one));
-	assert_true(fa_ring_submit(&stage, &one));
-	assert_true(fa_ring_take(&stage, 0, &request));
-	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_MORE);
-	atomic_store(&stage.slot[0].word, 0);
-	assert_true(fa_ring_claim(&stage, &other));
-	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_LOST);
-	assert_false(fa_ring_submit(&stage, &one));
-	assert_true(fa_ring_submit(&stage, &other));
-	/* which is not at work as long as the other's request is, nor is that one's reply for it */
-	assert_false(fa_ring_take(&stage, 0, &request));
-	assert_false(fa_ring_finish(&stage, 0, &reply));
-	assert_true(fa_ring_take(&stage, 0, &request));
-	assert_true(fa_ring_finish(&stage, 0, &reply));
-	assert_int_equal(fa_ring_wait(&stage, &one, 1), FA_WAIT_LOST);
-	assert_false(fa_ring_release(&stage, &one));
-	fa_ring_abandon(&stage, &one);
-	assert_int_equal(state_of(&stage, 0), FA_SLOT_DONE);
-	assert_int_equal(fa_ring_wait(&stage, &other, 1), FA_WAIT_DONE);
-	assert_true(fa_ring_release(&stage, &other));
-	assert_int_equal(state_of(&stage, 0), FA_SLOT_FREE);
-	fa_ring_close(&stage);
-}
-
-typedef struct meddler
-{
-	fa_ring *stage;
-	uint64_t before; /* a state to write over the slot's, when it is submitted ... */
-	uint64_t after;  /* ... or, in place of an answer, its whole word */
-} meddler;
-
-static void *
-meddle(void *argument)
-{
-	const meddler *m = argument;
-	_Atomic uint64_t *word = &m->stage->slot[0].word;
-
-	while (fa_word_state(atomic_load(word)) != FA_SLOT_SUBMITTED)
-		sleep_ms(1);
-	if (m->before != 0)
-		atomic_store(word, fa_word_with(atomic_load(word), (fa_slot_state) m->before));
-	else
-		atomic_store(word, m->after);
-	return NULL;
-}
-
-/* An exchange fails at once, whatever becomes of its slot, and takes no reply of an earlier one. */
-static void
-test_exchange_scribbled_over(void **state)
-{
-	static const meddler meddlers[] = {{NULL, FA_SLOT_DONE, 0},    {NULL, FA_SLOT_CLAIMED, 0},
-									   {NULL, FA_SLOT_FREE, 0},    {NULL, 77, 0},
-									   {NULL, 0, UINT64_MAX << 8}, {NULL, 0, FA_SLOT_DONE}};
-	fa_ring stage;
-	fa_claim earlier;
-	fa_request request;
-	fa_reply reply = {.length = 7};
-
-	(void) state;
-	open_stage(1, &stage);
-	fa_service_use(&stage);
-	/* a reply that a later exchange could take for its own */
-	assert_true(fa_ring_claim(&stage, &earlier));
-	assert_true(fa_ring_submit(&stage, &earlier));
-	assert_true(fa_ring_take(&stage, 0, &request));
-	assert_true(fa_ring_finish(&stage, 0, &reply));
-	assert_true(fa_ring_release(&stage, &earlier));
-	for (size_t i = 0; i < sizeof(meddlers) / sizeof(meddlers[0]); i++)
-	{
-		meddler m = meddlers[i];
-		pthread_t thread;
-		fa_exchange x;
-
-		m.stage = &stage;
-		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_RUN, 0, NULL, &error), FA_OK);
-		assert_int_equal(pthread_create(&thread, NULL, meddle, &m), 0);
-		assert_int_equal(fa_exchange_call(&x, NULL, &error), FA_DEVICE_LOST);
-		assert_string_equal(error.message, "the memory of faceattr-service is damaged");
-		pthread_join(thread, NULL);
-		atomic_store(&stage.slot[0].word, 0);
-	}
-	fa_service_use(&ring);
-	fa_ring_close(&stage);
-}
-
 /* --- Memory ---------------------------------------------------------------------------------- */
 
 #define MB ((size_t) 1 << 20)
@@ -710,21 +509,15 @@ pages_of(const fa_ring *of)
 	return (size_t) facts.st_blocks / 2048;
 }
 
-/* Header and slots are there from the start; of the rest nobody maps anything. */
+/* Areas are not. */
 static void
 test_what_is_mapped(void **state)
 {
-	fa_ring stage;
 	char line[512];
 	size_t mapped = 0;
-	struct stat facts;
 	FILE *file;
 
 	(void) state;
-	assert_int_equal(fa_ring_create(1024, &stage, &error), FA_OK);
-	assert_int_equal(fstat(stage.fd, &facts), 0);
-	assert_true((size_t) facts.st_blocks * 512 >= 1024 * sizeof(fa_slot));
-	fa_ring_close(&stage);
 	compare(PHOTO, true);
 	file = fopen("/proc/self/maps", "r");
 	assert_non_null(file);
@@ -800,36 +593,6 @@ test_cancel_of_large_requests(void **state)
 	kill(service, SIGCONT);
 	wait_until_free();
 	assert_true(pages_of(&ring) <= before + 5);
-	free(data);
-}
-
-/* What a service leaves that died while it wrote a large reply. */
-static void
-test_memory_of_half_a_reply(void **state)
-{
-	char *data = calloc(64, MB);
-	fa_ring stage;
-	fa_claim claim;
-	fa_request request;
-
-	(void) state;
-	open_stage(2, &stage);
-	for (int i = 0; i < 2; i++)
-	{
-		assert_true(fa_ring_claim(&stage, &claim));
-		assert_true(fa_ring_submit(&stage, &claim));
-		assert_true(fa_ring_take(&stage, i, &request));
-		assert_int_equal(fa_ring_write(&stage, i, FA_AREA_REPLY, 0, data, 64 * MB, NULL, &error),
-						 FA_OK);
-		if (i == 1)
-			fa_ring_abandon(&stage, &claim);
-	}
-	assert_true(pages_of(&stage) > 120);
-	assert_int_equal(fa_ring_settle(&stage, FA_DEVICE_LOST, "it died", ""), 1);
-	assert_int_equal(state_of(&stage, 0), FA_SLOT_DONE);
-	assert_int_equal(state_of(&stage, 1), FA_SLOT_FREE);
-	assert_true(pages_of(&stage) <= 5);
-	fa_ring_close(&stage);
 	free(data);
 }
 
@@ -978,14 +741,9 @@ main(void)
 		cmocka_unit_test(test_killed_in_the_middle),
 		cmocka_unit_test(test_decoder_that_crashes),
 		cmocka_unit_test(test_requests_that_make_no_sense),
-		cmocka_unit_test(test_answers_that_make_no_sense),
-		cmocka_unit_test(test_slots_of_the_dead),
-		cmocka_unit_test(test_slot_of_another),
-		cmocka_unit_test(test_exchange_scribbled_over),
 		cmocka_unit_test(test_what_is_mapped),
 		cmocka_unit_test(test_memory_of_large_requests),
 		cmocka_unit_test(test_cancel_of_large_requests),
-		cmocka_unit_test(test_memory_of_half_a_reply),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_the_service_is_confined),
 		cmocka_unit_test(test_sandbox),
