@@ -20,6 +20,7 @@
  */
 #include "batcher.h"
 
+#include "loader.h"
 #include "models.h"
 
 #include <pthread.h>
@@ -32,6 +33,7 @@
 #define MAX_REQUESTS 256               /* of a batch */
 #define MAX_BYTES ((size_t) 64 << 20)  /* of a batch of more than one request */
 #define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
+#define SPARE_BYTES (4 * KEPT_BYTES)   /* of all buffers of those that are not in use */
 #define USUAL_SIDE 640                 /* of a photo at detection */
 #define LOOK_BACK 20                   /* batch delays after which nobody is expected */
 #define LOOK_AGAIN 50       /* microseconds between questions whether the device is busy */
@@ -91,6 +93,7 @@ struct fa_batcher
 	pthread_mutex_t lock;
 	pthread_cond_t added;
 	batch *open, *spare; /* open: oldest first */
+	size_t spare_bytes;  /* of the spare ones' buffers */
 	to_load loads[FA_RING_MAX_SLOTS + FA_RING_WORKERS];
 	int load_count;
 	lately lately[2];
@@ -167,7 +170,10 @@ open_batch(fa_batcher *b, const batch_key *key, const fa_request *r)
 			return *link;
 	made = b->spare;
 	if (made != NULL)
+	{
 		b->spare = made->next;
+		b->spare_bytes -= made->capacity + made->memory_size;
+	}
 	else
 		made = calloc(1, sizeof(batch));
 	if (made == NULL)
@@ -265,66 +271,24 @@ warm_up(fa_batcher *b, fa_model *model, int count, int height, int width)
 	free(black);
 }
 
-/* --- The runner: loading ----------------------------------------------------------------- */
-
-/* A file is copied before it is looked at: who shares the memory may change it meanwhile. */
-static fa_status
-load_file(fa_batcher *b, const to_load *l, fa_precision precision, fa_served_model **model,
-		  fa_error *error)
-{
-	const fa_request *r = &l->request;
-	fa_bytes file = {malloc(r->length), r->length};
-	fa_status status;
-
-	if (file.bytes == NULL)
-		return fa_no_memory(error, r->length);
-	status = fa_ring_read(b->ring, l->slot, FA_AREA_REQUEST, 0, (void *) file.bytes, r->length,
-						  &b->beat, error);
-	if (status == FA_OK)
-		status = fa_models_get(b->models, r->model, precision, &file, model, error);
-	free((void *) file.bytes);
-	if (status == FA_OK)
-		warm_up(b, (*model)->attributes.model, 1, (*model)->attributes.height,
-				(*model)->attributes.width);
-	return status;
-}
-
-static fa_status
-load(fa_batcher *b, const to_load *l, fa_reply *reply, fa_error *error)
-{
-	const fa_request *r = &l->request;
-	fa_precision precision;
-	fa_served_model *model;
-	fa_status status;
-
-	if (r->precision > FA_PRECISION_TF32 || r->length > FA_REQUEST_AREA)
-		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
-	precision = r->precision == FA_PRECISION_AUTO
-					? (fa_precision) atomic_load(&b->ring->header->fastest)
-					: (fa_precision) r->precision;
-	if (precision == FA_PRECISION_AUTO || precision > FA_PRECISION_TF32 ||
-		(atomic_load(&b->ring->header->precisions) & UINT32_C(1) << precision) == 0)
-		return fa_fail(error, FA_UNSUPPORTED,
-					   "the device of faceattr-service does not compute in that precision");
-	status = fa_models_get(b->models, r->model, precision, NULL, &model, error);
-	if (status == FA_NOT_FOUND && r->length > 0)
-		status = load_file(b, l, precision, &model, error);
-	if (status != FA_OK)
-		return status;
-	reply->length = model->attributes.metadata_length;
-	reply->count = precision;
-	return fa_ring_write(b->ring, l->slot, FA_AREA_REPLY, 0, model->attributes.metadata,
-						 reply->length, &b->beat, error);
-}
+/* --- The runner: loading -----------------------------------------------------------------
+ */
 
 static void
 load_next(fa_batcher *b, const to_load *l)
 {
 	fa_reply reply = {.status = FA_OK};
+	const fa_served_model *fresh = NULL;
 	fa_error error;
 
-	if (load(b, l, &reply, &error) == FA_OK)
+	if (fa_load(b->ring, b->models, l->slot, &l->request, &b->beat, &reply, &fresh, &error) ==
+		FA_OK)
+	{
+		if (fresh != NULL)
+			warm_up(b, fresh->attributes.model, 1, fresh->attributes.height,
+					fresh->attributes.width);
 		fa_ring_finish(b->ring, l->slot, &reply);
+	}
 	else
 	{
 		if (error.status != FA_NOT_FOUND) /* which is a question's usual answer */
@@ -524,19 +488,22 @@ take_batch(fa_batcher *b, const batch_key *kind, int64_t *wait)
 static void
 give_back(fa_batcher *b, batch *done)
 {
+	bool room = b->spare_bytes + done->capacity + done->memory_size <= SPARE_BYTES;
+
 	b->lately[done->key.part] = (lately){done->requests, fa_ring_now()};
-	if (done->capacity > KEPT_BYTES)
+	if (done->capacity > KEPT_BYTES || !room)
 	{
 		free(done->pixels);
 		done->pixels = NULL;
 		done->capacity = 0;
 	}
-	if (done->memory_size > KEPT_BYTES)
+	if (done->memory_size > KEPT_BYTES || !room)
 	{
 		free(done->memory);
 		done->memory = NULL;
 		done->memory_size = 0;
 	}
+	b->spare_bytes += done->capacity + done->memory_size;
 	done->next = b->spare;
 	b->spare = done;
 }

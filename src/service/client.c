@@ -140,6 +140,19 @@ output_count(const fa_model *model, int i)
 	return (size_t) shape->height * shape->width * shape->channels;
 }
 
+/* What a network can say: finite numbers, and of a sigmoid probabilities. */
+static bool
+can_be(const fa_model *model, int i, const float *values, size_t n)
+{
+	bool good = true;
+
+	if (model->net.ops[model->net.outputs[i].op].kind != FA_OP_SIGMOID)
+		return fa_all_finite(values, n);
+	for (size_t k = 0; k < n; k++)
+		good &= values[k] >= 0 && values[k] <= 1;
+	return good;
+}
+
 static fa_status
 take_outputs(fa_exchange *x, const fa_model *model, int count, float *const *outputs,
 			 const fa_interrupt *interrupt, fa_error *error)
@@ -157,8 +170,8 @@ take_outputs(fa_exchange *x, const fa_model *model, int count, float *const *out
 			size_t n = (size_t) count * output_count(model, i);
 
 			FA_TRY(fa_exchange_read(x, outputs[i], n * sizeof(float), interrupt, error));
-			if (!fa_all_finite(outputs[i], n))
-				return fa_exchange_nonsense(x, "Outputs are not finite.", error);
+			if (!can_be(model, i, outputs[i], n))
+				return fa_exchange_nonsense(x, "Outputs are out of range.", error);
 		}
 	return fa_exchange_end(x, error);
 }
@@ -231,15 +244,18 @@ load_there(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, const fa_b
 		   fa_precision *resolved, char **metadata, size_t *length, const fa_interrupt *interrupt,
 		   fa_error *error)
 {
+	static const fa_bytes none = {"", 0};
+	const fa_bytes *file = weights == NULL ? &none : weights;
 	fa_exchange x;
+	uint64_t sum;
 	fa_status status;
 
-	FA_TRY(fa_exchange_begin(&x, FA_REQUEST_LOAD, weights == NULL ? 0 : weights->length, interrupt,
-							 error));
+	FA_TRY(fa_ring_sum(key, precision, file->bytes, file->length, &sum, interrupt, error));
+	FA_TRY(fa_exchange_begin(&x, FA_REQUEST_LOAD, file->length, interrupt, error));
 	memcpy(x.request.model, key, FA_SERVICE_KEY);
 	x.request.precision = precision;
-	if (weights != NULL)
-		FA_TRY(fa_exchange_write(&x, weights->bytes, weights->length, interrupt, error));
+	x.request.sum = sum;
+	FA_TRY(fa_exchange_write(&x, file->bytes, file->length, interrupt, error));
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
 	*resolved = (fa_precision) x.reply.count;
 	if (x.reply.count == FA_PRECISION_AUTO || x.reply.count > FA_PRECISION_TF32 ||
@@ -252,8 +268,16 @@ load_there(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, const fa_b
 		fa_exchange_give_up(&x);
 		return fa_no_memory(error, *length);
 	}
-	status = fa_exchange_read(&x, *metadata, *length, interrupt, error);
-	return status == FA_OK ? fa_exchange_end(&x, error) : status;
+	FA_TRY(fa_exchange_read(&x, *metadata, *length, interrupt, error));
+	status = fa_ring_sum(key, *resolved, *metadata, *length, &sum, interrupt, error);
+	if (status != FA_OK)
+	{
+		fa_exchange_give_up(&x);
+		return status;
+	}
+	if (sum != x.reply.sum)
+		return fa_exchange_nonsense(&x, "The model's metadata are others.", error);
+	return fa_exchange_end(&x, error);
 }
 
 fa_status

@@ -243,6 +243,45 @@ fa_ring_read(const fa_ring *ring, int slot, fa_slot_area area, size_t at, void *
 	return copy(ring, slot, area, at, to, NULL, length, interrupt, error);
 }
 
+/* Each step is one-to-one in both arguments, so that what differs once differs in the end. */
+static uint64_t
+mix(uint64_t sum, uint64_t word)
+{
+	sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+	return sum ^ sum >> 32;
+}
+
+static uint64_t
+mix_bytes(uint64_t sum, const void *bytes, size_t length)
+{
+	const char *at = bytes;
+	uint64_t word;
+
+	for (; length >= sizeof(word); at += sizeof(word), length -= sizeof(word))
+	{
+		memcpy(&word, at, sizeof(word));
+		sum = mix(sum, word);
+	}
+	word = 0;
+	memcpy(&word, at, length);
+	return mix(sum, word);
+}
+
+fa_status
+fa_ring_sum(const uint8_t key[FA_SERVICE_KEY], uint32_t precision, const void *bytes, size_t length,
+			uint64_t *sum, const fa_interrupt *interrupt, fa_error *error)
+{
+	*sum = mix(mix(mix_bytes(0, key, FA_SERVICE_KEY), precision), length);
+	for (size_t done = 0; done < length; done += FA_RING_PIECE)
+	{
+		if (done > 0)
+			FA_TRY(fa_check_interrupt(interrupt, error));
+		*sum = mix_bytes(*sum, (const char *) bytes + done,
+						 length - done < FA_RING_PIECE ? length - done : FA_RING_PIECE);
+	}
+	return FA_OK;
+}
+
 /*
  * Gives back some of the pages from one place of the file to another; false: there are none. What
  * has pages is asked of the file and not believed of lengths, so that half a reply of a service

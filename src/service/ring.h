@@ -139,6 +139,7 @@ typedef struct fa_request
 	uint8_t model[FA_SERVICE_KEY];
 	uint32_t precision; /* an fa_precision, not AUTO */
 	uint64_t length;    /* bytes in the request area */
+	uint64_t sum;       /* LOAD: fa_ring_sum() of the file, as it was sent */
 	/* RUN */
 	uint32_t part; /* an fa_model_part */
 	uint32_t count, height,
@@ -159,6 +160,7 @@ typedef struct fa_reply
 	uint32_t status; /* an fa_status */
 	char message[256], detail[256];
 	uint64_t length;                          /* bytes in the reply area */
+	uint64_t sum;                             /* LOAD: fa_ring_sum() of the metadata */
 	uint32_t count, height, width, dimension; /* of faces, the photo, an embedding */
 	fa_work work;                             /* seconds that it took, by part */
 } fa_reply;
@@ -265,6 +267,15 @@ extern fa_status fa_ring_write(const fa_ring *ring, int slot, fa_slot_area area,
 							   fa_error *error);
 extern fa_status fa_ring_read(const fa_ring *ring, int slot, fa_slot_area area, size_t at, void *to,
 							  size_t length, const fa_interrupt *interrupt, fa_error *error);
+
+/*
+ * Tells whether bytes about a model have come as they were sent, and for that model and precision:
+ * any change to a single word does change it. What is loaded or believed once is used for long, and
+ * by others, too.
+ */
+extern fa_status fa_ring_sum(const uint8_t key[FA_SERVICE_KEY], uint32_t precision,
+							 const void *bytes, size_t length, uint64_t *sum,
+							 const fa_interrupt *interrupt, fa_error *error);
 
 /*
  * What sessions do. Any thread of a process may, each with a claim of its own.

@@ -28,12 +28,6 @@
 
 static fa_error error;
 
-static void
-sleep_ms(int milliseconds)
-{
-	usleep((useconds_t) milliseconds * 1000);
-}
-
 /* A ring that sessions may use. */
 static void
 open_stage(int slots, fa_ring *stage)
@@ -122,7 +116,7 @@ meddle(void *argument)
 	_Atomic uint64_t *word = &m->stage->slot[0].word;
 
 	while (fa_word_state(atomic_load(word)) != FA_SLOT_SUBMITTED)
-		sleep_ms(1);
+		usleep(1000);
 	if (m->before != 0)
 		atomic_store(word, fa_word_with(atomic_load(word), (fa_slot_state) m->before));
 	else
@@ -387,6 +381,7 @@ typedef struct script
 	fa_reply reply;
 	const void *bytes; /* of the reply's area */
 	size_t length;
+	bool detector; /* reply.length is the detector's */
 } script;
 
 static void *
@@ -396,11 +391,15 @@ answer_once(void *argument)
 	fa_request request;
 	fa_error own;
 
+	fa_reply reply = s->reply;
+
 	while (!fa_ring_take(s->stage, 0, &request))
-		sleep_ms(1);
+		usleep(1000);
+	for (size_t stride = 8; s->detector && stride <= 32; stride *= 2)
+		reply.length += request.height / stride * (request.width / stride) * 16 * sizeof(float);
 	assert_int_equal(fa_ring_write(s->stage, 0, FA_AREA_REPLY, 0, s->bytes, s->length, NULL, &own),
 					 FA_OK);
-	assert_true(fa_ring_finish(s->stage, 0, &s->reply));
+	assert_true(fa_ring_finish(s->stage, 0, &reply));
 	return NULL;
 }
 
@@ -419,6 +418,8 @@ open_pipelines(fa_ring *stage, fa_pipeline **own, fa_pipeline **remote)
 		FA_OK);
 	s.bytes = (*own)->attributes.metadata;
 	s.length = s.reply.length = (*own)->attributes.metadata_length;
+	assert_int_equal(
+		fa_ring_sum(key, FA_PRECISION_FP32, s.bytes, s.length, &s.reply.sum, NULL, &error), FA_OK);
 	assert_int_equal(pthread_create(&thread, NULL, answer_once, &s), 0);
 	assert_int_equal(
 		fa_service_model(key, FA_PRECISION_FP32, NULL, &resolved, &block, &length, NULL, &error),
@@ -431,6 +432,8 @@ open_pipelines(fa_ring *stage, fa_pipeline **own, fa_pipeline **remote)
 	fa_service_read_there(*remote, true);
 }
 
+#define DETECTORS 1 /* bytes: as many as the detector's outputs have */
+
 typedef struct lie
 {
 	int kind; /* what the reply is full of */
@@ -441,8 +444,15 @@ typedef struct lie
 static void
 test_answers_that_make_no_sense(void **state)
 {
-	static const lie lies[] = {{1, 3, 1},         {2, UINT64_MAX, 1},     {3, 0, 0},
-							   {4, 2150400, NAN}, {5, 2150400, INFINITY}, {6, 0, 0}};
+	/* of the right length, no numbers and what no sigmoid says; and of wrong ones */
+	static const lie lies[] = {{0, DETECTORS, NAN},
+							   {0, DETECTORS, INFINITY},
+							   {0, DETECTORS, 1.5f},
+							   {0, DETECTORS, -0.1f},
+							   {1, 3, 1},
+							   {2, UINT64_MAX, 1},
+							   {3, 0, 0},
+							   {6, 0, 0}};
 	static float values[1 << 20];
 	fa_face_options options;
 	fa_pipeline *own, *remote;
@@ -466,7 +476,8 @@ test_answers_that_make_no_sense(void **state)
 				values[k] = lies[i].value;
 			memset(&s.reply, lies[i].kind, sizeof(s.reply));
 			s.reply.status = lies[i].kind == 3 ? 77 : FA_OK;
-			s.reply.length = lies[i].length;
+			s.detector = lies[i].length == DETECTORS;
+			s.reply.length = s.detector ? 0 : lies[i].length;
 			fa_service_read_there(remote, there == 1);
 			assert_int_equal(pthread_create(&thread, NULL, answer_once, &s), 0);
 			assert_int_equal(
@@ -503,82 +514,66 @@ good_face(bool classified)
 	return face;
 }
 
-/* One thing that is wrong with a face; false: there are no more. */
-static bool
-spoil(int what, fa_wire_face *f)
+/* A member of a face, and what it cannot be. */
+typedef struct spoilt
 {
-	switch (what)
+	size_t place;
+	double value;
+	enum
 	{
-		case 0:
-			memset(f, 0, sizeof(*f));
-			return true;
-		case 1:
-			f->box[2] = f->box[0];
-			return true;
-		case 2:
-			f->box[3] = 80.5;
-			return true;
-		case 3:
-			f->box[0] = -1;
-			return true;
-		case 4:
-			f->box[1] = NAN;
-			return true;
-		case 5:
-			f->landmarks[4][1] = INFINITY;
-			return true;
-		case 6:
-			f->score = 0.49f; /* below min_score */
-			return true;
-		case 7:
-			f->score = f->detect_score = 1.5f;
-			return true;
-		case 8:
-			f->score = NAN;
-			return true;
-		case 9:
-			f->detect_score = 0.7f; /* verification never adds */
-			return true;
-		case 10:
-			f->classified = 0;
-			return true;
-		case 11:
-			f->has_age = 0;
-			return true;
-		case 12:
-			f->has_race = 0;
-			return true;
-		case 13:
-			f->age = -5;
-			f->age_low = -6;
-			return true;
-		case 14:
-			f->age = f->age_high = 1e30f;
-			return true;
-		case 15:
-			f->age_low = 31;
-			return true;
-		case 16:
-			f->age_high = 29;
-			return true;
-		case 17:
-			f->age_high = 101;
-			return true;
-		case 18:
-			f->gender = 2;
-			return true;
-		case 19:
-			f->race = -1;
-			return true;
-		case 20:
-			f->gender_confidence = 1.01f;
-			return true;
-		case 21:
-			f->race_confidence = NAN;
-			return true;
+		DOUBLE,
+		FLOAT,
+		INT,
+		BYTE
+	} type;
+} spoilt;
+
+#define OF(member) offsetof(fa_wire_face, member)
+
+static const spoilt spoils[] = {{OF(box[2]), 10, DOUBLE},
+								{OF(box[3]), 80.5, DOUBLE},
+								{OF(box[0]), -1, DOUBLE},
+								{OF(box[1]), NAN, DOUBLE},
+								{OF(landmarks[4][1]), INFINITY, DOUBLE},
+								{OF(score), 0.49, FLOAT}, /* below min_score */
+								{OF(score), NAN, FLOAT},
+								{OF(detect_score), 0.7, FLOAT}, /* verification never adds to it */
+								{OF(detect_score), 1.5, FLOAT},
+								{OF(classified), 0, BYTE},
+								{OF(has_age), 0, BYTE},
+								{OF(has_race), 0, BYTE},
+								{OF(age), -5, FLOAT},
+								{OF(age), 1e30, FLOAT},
+								{OF(age_low), 31, FLOAT},
+								{OF(age_low), -1, FLOAT},
+								{OF(age_high), 29, FLOAT},
+								{OF(age_high), 101, FLOAT},
+								{OF(gender), 2, INT},
+								{OF(race), -1, INT},
+								{OF(gender_confidence), 1.01, FLOAT},
+								{OF(race_confidence), NAN, FLOAT}};
+
+static fa_wire_face
+bad_face(const spoilt *s)
+{
+	fa_wire_face face = good_face(true);
+	char *at = (char *) &face + s->place;
+
+	switch (s->type)
+	{
+		case DOUBLE:
+			memcpy(at, &s->value, sizeof(double));
+			break;
+		case FLOAT:
+			memcpy(at, &(float){(float) s->value}, sizeof(float));
+			break;
+		case INT:
+			memcpy(at, &(int32_t){(int32_t) s->value}, sizeof(int32_t));
+			break;
 		default:
-			return false;
+			*at = (char) s->value;
 	}
+	return face;
 }
 
 static fa_status
@@ -631,15 +626,19 @@ test_faces_that_cannot_be(void **state)
 	assert_true(faces.faces[0].box.y2 == 60.5 && faces.faces[0].age == 30 &&
 				faces.faces[0].race == 4 && faces.faces[0].score == 0.75f);
 	fa_faces_free(&faces);
-	for (int what = 0; spoil(what, &face); what++)
+	for (size_t i = 0; i <= sizeof(spoils) / sizeof(spoils[0]); i++)
 	{
+		if (i == 0)
+			memset(&face, 0, sizeof(face));
+		else
+			face = bad_face(&spoils[i - 1]);
 		assert_int_equal(find_there(&stage, remote, true, &face, 100, NULL, &faces),
 						 FA_DEVICE_LOST);
 		assert_string_equal(error.detail, "A face is out of range.");
 		assert_null(faces.faces);
-		face = good_face(true);
 	}
 	/* as asked: not classified; and of a photo that can be */
+	face = good_face(true);
 	assert_int_equal(find_there(&stage, remote, false, &face, 100, NULL, &faces), FA_DEVICE_LOST);
 	assert_int_equal(find_there(&stage, remote, true, &face, 0, NULL, &faces), FA_DEVICE_LOST);
 	assert_int_equal(find_there(&stage, remote, true, &face, 10000000, NULL, &faces),

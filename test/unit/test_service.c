@@ -495,6 +495,44 @@ test_requests_that_make_no_sense(void **state)
 	compare(PHOTO, false);
 }
 
+/* A file that a bit has been lost of, on its way or by its key, is not there for anybody. */
+static void
+test_model_that_came_damaged(void **state)
+{
+	static const uint8_t other[FA_SERVICE_KEY] = {9};
+	uint8_t *file;
+	size_t length;
+	fa_precision resolved;
+	void *block;
+
+	(void) state;
+	assert_int_equal(fa_read_file(MODEL, &file, &length, &error), FA_OK);
+	for (int what = 0; what < 3; what++)
+	{
+		fa_exchange x;
+
+		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_LOAD, length, NULL, &error), FA_OK);
+		memcpy(x.request.model, other, sizeof(other));
+		x.request.precision = FA_PRECISION_FP32;
+		assert_int_equal(fa_ring_sum(what == 0 ? key : other,
+									 what == 1 ? FA_PRECISION_BF16 : FA_PRECISION_FP32, file,
+									 length, &x.request.sum, NULL, &error),
+						 FA_OK);
+		file[length / 2] ^= what == 2 ? 1 : 0; /* of a weight */
+		assert_int_equal(fa_exchange_write(&x, file, length, NULL, &error), FA_OK);
+		file[length / 2] ^= what == 2 ? 1 : 0;
+		assert_int_equal(fa_exchange_call(&x, NULL, &error), FA_IO);
+		assert_int_equal(fa_service_model(other, FA_PRECISION_FP32, NULL, &resolved, &block,
+										  &(size_t){0}, NULL, &error),
+						 FA_NOT_FOUND);
+	}
+	assert_int_equal(fa_service_model(other, FA_PRECISION_FP32, &(fa_bytes){file, length},
+									  &resolved, &block, &(size_t){0}, NULL, &error),
+					 FA_OK);
+	free(block);
+	free(file);
+}
+
 /* --- Memory ---------------------------------------------------------------------------------- */
 
 #define MB ((size_t) 1 << 20)
@@ -741,6 +779,7 @@ main(void)
 		cmocka_unit_test(test_killed_in_the_middle),
 		cmocka_unit_test(test_decoder_that_crashes),
 		cmocka_unit_test(test_requests_that_make_no_sense),
+		cmocka_unit_test(test_model_that_came_damaged),
 		cmocka_unit_test(test_what_is_mapped),
 		cmocka_unit_test(test_memory_of_large_requests),
 		cmocka_unit_test(test_cancel_of_large_requests),
