@@ -24,7 +24,8 @@ TRAINER_SOURCES = $(wildcard trainer/*.c)
 UNIT_SOURCES = $(wildcard test/unit/test_*.c)
 UNIT_HELPERS = $(filter-out $(UNIT_SOURCES),$(wildcard test/unit/*.c))
 FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
-BENCH_SOURCES = $(wildcard bench/*.c)
+BENCH_HELPERS = bench/gpu_paths.c
+BENCH_SOURCES = $(filter-out $(BENCH_HELPERS),$(wildcard bench/*.c))
 
 BUILD ?= build
 comma = ,
@@ -126,11 +127,12 @@ faceattr-service: $(SERVICE_SOURCES:%.c=$(BUILD)/%.o) $(CORE)
 $(UNIT_TESTS): %: %.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(TRAINER) $(CORE)
 	@echo '  LD $@'
 	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ -lcmocka -lseccomp $(TRAINER_LIBS)
-$(BUILD)/test/unit/test_service: $(BUILD)/src/service/sandbox.o
+$(BUILD)/test/unit/test_sandbox: $(BUILD)/src/service/sandbox.o
 
 $(BENCHES): %: %.o $(CORE)
 	@echo '  LD $@'
-	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $^ $(CORE_LIBS)
+	@$(CC) $(SANITIZE) -pthread -fopenmp -o $@ $(filter-out $(CORE),$^) $(CORE) $(CORE_LIBS)
+$(BUILD)/bench/gpu: $(BUILD)/bench/gpu_paths.o
 
 # what reads HDF5
 $(BUILD)/trainer/import_keras.o $(BUILD)/test/unit/test_import_keras.o: CORE_CFLAGS += $(HDF5_CFLAGS)
@@ -157,7 +159,7 @@ NVCC_FLAGS = -O3 -g -std=c++17 -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextr
 	$(foreach a,$(lastword $(CUDA_ARCHITECTURES)),-gencode arch=compute_$(a),code=compute_$(a))
 GPU_OBJECTS = $(GPU_SOURCES:%.c=$(BUILD)/%.o)
 
-EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on_device test_augmentation
+EMULATED_TESTS = test_emulated test_trainer test_streams test_plan_cache test_on_device test_augmentation test_resident_models
 
 ifeq ($(HAS_CUDA),yes)
 cuda: faceattr_cuda.so
@@ -189,7 +191,7 @@ $(BUILD)/test/gpu/test_plans: $(BUILD)/test/gpu/test_plans.o $(GPU_OBJECTS) $(GP
 	@$(foreach s,$(wildcard $(CUDA_ROOT)/lib64/stubs/libcuda.so),ln -sf $(s) $(@D)/libcuda.so.1)
 
 # the same engine on a device that is a program
-EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime streams kernels races cudnn) \
+EMULATED = $(patsubst %,$(BUILD)/test/gpu/emulated_%.o,runtime streams kernels races cudnn convolutions) \
 	$(GPU_KERNELS:gpu/%.cu=$(BUILD)/test/gpu/%.emulated.o)
 # of kernels every access is seen, in the programs that watch (test/gpu/races.h)
 SEEN_FLAGS = $(if $(SANITIZE),-fno-sanitize=address -fsanitize=thread --param tsan-instrument-func-entry-exit=0)
@@ -208,7 +210,8 @@ $(BUILD)/test/gpu/%.emulated.o: gpu/%.cu
 $(EMULATED_TESTS:%=$(BUILD)/test/gpu/%): %: %.o $(BUILD)/test/gpu/device_test.o $(EMULATED) $(GPU_OBJECTS) \
 		$(patsubst %,$(BUILD)/test/unit/%.o,random_net reference pictures) $(CORE)
 	@echo '  LD $@'
-	@$(CXX) $(SANITIZE) $(COVERAGE) -pthread -fopenmp -o $@ $^ -lcmocka $(CORE_LIBS)
+	@$(CXX) $(SANITIZE) $(COVERAGE) -pthread -fopenmp -o $@ $(filter-out $(CORE),$^) $(CORE) -lcmocka $(CORE_LIBS)
+$(BUILD)/test/gpu/test_resident_models: $(BUILD)/src/service/models.o
 
 # and as a library, for tests on servers; it is never installed
 $(BUILD)/test/gpu/emulated/faceattr_cuda.so: $(BUILD)/test/gpu/emulated_library.o $(EMULATED) $(GPU_OBJECTS) $(CORE)
@@ -291,7 +294,7 @@ C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] trainer/*.[ch] test/*/*.[ch] bench/
 format:
 	clang-format -i $(C_FILES)
 
-LINTED = $(CORE_SOURCES) $(SERVICE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(UNIT_SOURCES) \
+LINTED = $(CORE_SOURCES) $(SERVICE_SOURCES) $(PG_SOURCES) $(TRAINER_SOURCES) $(BENCH_SOURCES) $(BENCH_HELPERS) $(UNIT_SOURCES) \
 	$(UNIT_HELPERS) $(FUZZ_SOURCES) $(if $(HAS_CUDA),$(GPU_SOURCES))
 
 lint: $(BUILD)/trainer/event.pb-c.h

@@ -6,11 +6,14 @@
  *		bench/gpu check|bench LIBRARY [small]
  *
  * check compares with the CPU engine in fp32: probabilities of all networks, precisions and
- *batches, odd shapes, gradients and steps of training; whether answers repeat, whether what was
- *opened can be closed and opened again. bench measures elapsed time, medians of several. Both print
+ *batches, odd shapes, gradients and steps of training; and (gpu_paths.c) the demo's photos, crops,
+ *streams, packed weights and plans that are kept; whether answers repeat, whether what was opened
+ *can be closed and opened again. bench measures elapsed time, medians of several. Both print
  *Markdown. small: sizes for an emulated device. Exit status: 0, 1 where something is wrong, 77
  *where there is no GPU.
  */
+#include "gpu.h"
+
 #include "../src/nn/cuda.h"
 #include "../src/nn/networks.h"
 #include "random_weights.h"
@@ -36,11 +39,11 @@ static const struct
 				  {FA_PRECISION_FP16, "fp16", 2e-2, 0.1},
 				  {FA_PRECISION_BF16, "bf16", 6e-2, 0.5}};
 
-static const fa_engine_interface *gpu;
-static fa_engine *engine, *cpu;
-static bool small;
+const fa_engine_interface *gpu;
+fa_engine *engine, *cpu;
+bool small;
 static int failures;
-static fa_error error;
+fa_error error;
 
 static double
 milliseconds(void)
@@ -48,14 +51,14 @@ milliseconds(void)
 	return fa_seconds() * 1e3;
 }
 
-static void
+void
 verdict(bool good, const char *what, double value, double limit)
 {
 	printf("| %s | %.2g | %.2g | %s |\n", what, value, limit, good ? "right" : "**wrong**");
 	failures += !good;
 }
 
-static uint8_t *
+uint8_t *
 noise(size_t bytes)
 {
 	uint8_t *pixels = malloc(bytes);
@@ -71,14 +74,13 @@ noise(size_t bytes)
 	return pixels;
 }
 
-static void
+void
 build(const char *name, fa_net *net)
 {
 	must(fa_net_by_name(name, net, heads, 4, 0, strcmp(name, "vgg16") != 0, 0, &error), &error);
 }
 
-/* Floats of an output for one image. */
-static size_t
+size_t
 output_size(const fa_net *net, int output, int height, int width)
 {
 	fa_shape *shapes = calloc((size_t) net->op_count, sizeof(fa_shape)), s;
@@ -102,9 +104,7 @@ softmax(const float *logits, double *p, size_t n)
 		p[i] /= sum;
 }
 
-/* The largest difference: of probabilities where an output is a head's, else of values by their
- * size. */
-static double
+double
 difference(const float *a, const float *b, size_t each, int count, bool head)
 {
 	double worst = 0, largest = 1e-6;
@@ -128,13 +128,13 @@ difference(const float *a, const float *b, size_t each, int count, bool head)
 	return worst;
 }
 
-static void
+void
 run(const fa_engine_interface *interface, fa_model *model, const fa_batch *batch, float **outputs)
 {
 	must(interface->run(model, batch, outputs, NULL, &error), &error);
 }
 
-static float **
+float **
 make_outputs(const fa_net *net, const fa_batch *batch)
 {
 	float **outputs = calloc(FA_MAX_OUTPUTS, sizeof(float *));
@@ -144,6 +144,14 @@ make_outputs(const fa_net *net, const fa_batch *batch)
 			calloc((size_t) batch->count * output_size(net, i, batch->height, batch->width),
 				   sizeof(float));
 	return outputs;
+}
+
+void
+free_outputs(const fa_net *net, float **outputs)
+{
+	for (int i = 0; i < net->output_count; i++)
+		free(outputs[i]);
+	free(outputs);
 }
 
 /* --- Check ---------------------------------------------------------------------------------- */
@@ -187,15 +195,9 @@ check_batch(const char *name, const fa_net *net, const fa_weights *weights, cons
 			verdict(false, "... the same answer again", 0, 0);
 		gpu->unload(model);
 	}
-	for (int i = 0; i < net->output_count; i++)
-	{
-		free(expected[i]);
-		free(outputs[i]);
-		free(again[i]);
-	}
-	free(expected);
-	free(outputs);
-	free(again);
+	free_outputs(net, expected);
+	free_outputs(net, outputs);
+	free_outputs(net, again);
 }
 
 static void
@@ -323,11 +325,8 @@ check_training(const char *name, fa_precision precision, const char *precision_n
 	for (int k = 0; k < 2; k++)
 		interfaces[k]->trainer_close(trainers[k]);
 	for (int i = 0; i < net.output_count; i++)
-	{
-		free(outputs[i]);
 		free((void *) gradients[i]);
-	}
-	free(outputs);
+	free_outputs(&net, outputs);
 	free((void *) batch.pixels);
 	fa_weights_free(&weights);
 	fa_net_free(&net);
@@ -450,6 +449,7 @@ check(void)
 	check_augmentation(false, 0.001);
 	check_augmentation(true, 0.1); /* roundings that fall the other way change whole blocks */
 	check_memory();
+	check_paths();
 	for (int i = 0; i < 3; i++)
 	{
 		gpu->close(engine);
@@ -489,9 +489,7 @@ time_inference(const char *name, int side, int count, fa_precision precision)
 		times[i] = (milliseconds() - start) / repeat;
 	}
 	gpu->unload(model);
-	for (int i = 0; i < net.output_count; i++)
-		free(outputs[i]);
-	free(outputs);
+	free_outputs(&net, outputs);
 	free((void *) batch.pixels);
 	fa_weights_free(&weights);
 	fa_net_free(&net);
@@ -548,9 +546,7 @@ time_training(const char *name, int side, int count, fa_precision precision, boo
 			times[i] = (milliseconds() - start) / steps;
 	}
 	gpu->trainer_close(trainer);
-	for (int i = 0; i < net.output_count; i++)
-		free(outputs[i]);
-	free(outputs);
+	free_outputs(&net, outputs);
 	free((void *) batch.pixels);
 	fa_weights_free(&weights);
 	fa_net_free(&net);

@@ -44,3 +44,13 @@ fa_gpu_output(const void *in, float *out, size_t pixels, int channels, fa_gpu_ty
 							   count, channels, fa_gpu_padded(channels)));
 	return FA_LAUNCHED(error);
 }
+
+/* All kernels are compiled for the same devices: one stands for them. */
+fa_status
+fa_gpu_find_code(fa_error *error)
+{
+	struct cudaFuncAttributes attributes;
+
+	return fa_gpu_status(cudaFuncGetAttributes(&attributes, (const void *) cast<float>),
+						 "to find code for it", error);
+}

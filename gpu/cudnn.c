@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define MAX_DESCRIPTORS 192
-#define MAX_CONFIGS 8
 
 /* The tensors that addresses are bound to. */
 enum
@@ -30,12 +29,42 @@ struct fa_gpu_graph
 	fa_gpu_target target; /* the caller's */
 	cudnnBackendDescriptor_t owned[MAX_DESCRIPTORS];
 	int owned_count, virtual_count;
-	cudnnBackendDescriptor_t configs[MAX_CONFIGS];
+	cudnnBackendDescriptor_t operations;                  /* all of them, finalised */
+	cudnnBackendDescriptor_t configs[2 * FA_GPU_CONFIGS]; /* of both modes */
 	int config_count;
-	cudnnBackendDescriptor_t plans[MAX_CONFIGS]; /* NULL: not made, or given up */
-	int chosen;                                  /* of them; -1: none yet */
+	int most;                                           /* that each mode is asked for */
+	bool fell_back;                                     /* to the second mode */
+	cudnnBackendDescriptor_t plans[2 * FA_GPU_CONFIGS]; /* NULL: not made, or given up */
+	int chosen;                                         /* of them; -1: none yet */
 	cudnnBackendDescriptor_t pack;
 };
+
+/* The reason lies in what is installed: what has been asked may well be possible. */
+static bool
+lacks_part(cudnnStatus_t status)
+{
+	switch ((int) status)
+	{
+		case CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH:
+		case 1008: /* CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED, of later versions */
+		case CUDNN_STATUS_NOT_SUPPORTED_INCOMPATIBLE_CUDA_DRIVER:
+		case CUDNN_STATUS_NOT_SUPPORTED_INCOMPATIBLE_CUDART:
+		case CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING:
+		case CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static fa_status
+status_of(cudnnStatus_t status)
+{
+	if (lacks_part(status))
+		return FA_NOT_FOUND;
+	return CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED ? FA_UNSUPPORTED
+																	   : FA_INTERNAL;
+}
 
 fa_status
 fa_gpu_cudnn_status(cudnnStatus_t status, const char *doing, fa_error *error)
@@ -45,10 +74,10 @@ fa_gpu_cudnn_status(cudnnStatus_t status, const char *doing, fa_error *error)
 	if (status == CUDNN_STATUS_SUCCESS)
 		return FA_OK;
 	cudnnGetLastErrorString(words, sizeof(words));
-	fa_fail(error,
-			CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED ? FA_UNSUPPORTED
-																		: FA_INTERNAL,
-			"cuDNN failed %s: %s", doing, cudnnGetErrorString(status));
+	fa_fail(error, status_of(status),
+			lacks_part(status) ? "cuDNN is incomplete, or not for this driver; it failed %s: %s"
+							   : "cuDNN failed %s: %s",
+			doing, cudnnGetErrorString(status));
 	return fa_detail(error, "%s", words);
 }
 
@@ -251,9 +280,10 @@ make_pointwise(fa_gpu_graph *g, cudnnPointwiseMode_t mode, double clip, cudnnBac
 
 /* The operations of spec one after the other, as a graph. */
 static fa_status
-make_operations(fa_gpu_graph *g, cudnnBackendDescriptor_t *graph, fa_error *error)
+make_operations(fa_gpu_graph *g, fa_error *error)
 {
 	const fa_gpu_conv_spec *s = &g->spec;
+	cudnnBackendDescriptor_t *graph = &g->operations;
 	bool activates = s->fused && s->activation != FA_GPU_NONE, adds = s->fused && s->residual;
 	cudnnBackendDescriptor_t operations[4], tensor, other;
 	int count = 0;
@@ -326,31 +356,26 @@ engine_of(fa_gpu_graph *g, cudnnBackendDescriptor_t config, cudnnBackendDescript
 							   "to ask for an engine", error);
 }
 
+/* Adds what the heuristics offer; FA_UNSUPPORTED where they offer nothing. */
 static fa_status
-find_configs(fa_gpu_graph *g, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
-			 fa_error *error)
+find_configs(fa_gpu_graph *g, cudnnBackendHeurMode_t mode, fa_error *error)
 {
-	cudnnBackendDescriptor_t heuristics, found[MAX_CONFIGS];
-	cudnnStatus_t status;
+	cudnnBackendDescriptor_t heuristics, found[FA_GPU_CONFIGS];
 	int64_t count = 0;
 
 	FA_TRY(create(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics, error));
-	FA_TRY(set_part(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph, error));
+	FA_TRY(set_part(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, g->operations, error));
 	FA_TRY(set(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode, error));
 	if (g->target.handle == NULL)
 		FA_TRY(set_part(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, g->target.described, error));
-	status = cudnnBackendFinalize(heuristics);
-	if (status != CUDNN_STATUS_SUCCESS)
-		return CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED
-				   ? FA_OK
-				   : fa_gpu_cudnn_status(status, "to choose engines", error);
-	for (int i = 0; i < MAX_CONFIGS; i++)
+	FA_TRY(finalize(heuristics, "to choose engines", error));
+	for (int i = 0; i < g->most; i++)
 		FA_TRY(create(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &found[i], error));
 	FA_TRY(fa_gpu_cudnn_status(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
-														CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CONFIGS,
+														CUDNN_TYPE_BACKEND_DESCRIPTOR, g->most,
 														&count, found),
 							   "to list engines", error));
-	for (int64_t i = 0; i < count && i < MAX_CONFIGS; i++)
+	for (int64_t i = 0; i < count && i < g->most; i++)
 	{
 		cudnnBackendDescriptor_t engine;
 		bool wanted;
@@ -366,7 +391,7 @@ find_configs(fa_gpu_graph *g, cudnnBackendDescriptor_t graph, cudnnBackendHeurMo
 /* A graph with its operations described, and nothing asked yet; NULL after a failure. */
 static fa_status
 make_graph(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph,
-		   cudnnBackendDescriptor_t *operations, fa_error *error)
+		   fa_error *error)
 {
 	fa_gpu_graph *g = *graph = calloc(1, sizeof(fa_gpu_graph));
 
@@ -375,34 +400,87 @@ make_graph(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_gra
 	g->spec = *spec;
 	g->target = *target;
 	g->chosen = -1;
-	return make_operations(g, operations, error);
+	return make_operations(g, error);
 }
 
 fa_status
-fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph,
-					int *count, fa_error *error)
+fa_gpu_graph_more(fa_gpu_graph *g, int *count, fa_error *error)
 {
-	cudnnBackendDescriptor_t operations;
-	fa_status status = make_graph(spec, target, graph, &operations, error);
-	fa_gpu_graph *g = *graph;
+	fa_status status = FA_OK;
+
+	if (!g->fell_back)
+		status = find_configs(g, CUDNN_HEUR_MODE_FALLBACK, error);
+	g->fell_back = true;
+	*count = g->config_count;
+	return status;
+}
+
+/*
+ * Mode A's configurations; without any, those of last resort. FA_UNSUPPORTED: none, as far as
+ * cuDNN could answer.
+ */
+static fa_status
+find_any_configs(fa_gpu_graph *g, int *count, fa_error *error)
+{
+	fa_status status = find_configs(g, CUDNN_HEUR_MODE_A, error);
+	fa_error own;
+
+	*count = g->config_count;
+	if (*count == 0 && (status == FA_OK || status == FA_UNSUPPORTED))
+		status = fa_gpu_graph_more(g, count, error);
+	else if (*count == 0)
+		fa_gpu_graph_more(g, count, &own); /* and if that has none, A's error counts */
+	return *count > 0 ? FA_OK : status;
+}
+
+fa_status
+fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, int most,
+					fa_gpu_graph **graph, int *count, fa_error *error)
+{
+	fa_status status = make_graph(spec, target, graph, error);
 
 	*count = 0;
 	if (status == FA_OK)
-		status = find_configs(g, operations, CUDNN_HEUR_MODE_A, error);
-	if (status == FA_OK && g->config_count == 0)
-		status = find_configs(g, operations, CUDNN_HEUR_MODE_FALLBACK, error);
-	if (status == FA_UNSUPPORTED) /* an answer, too */
 	{
-		g->config_count = 0;
-		status = FA_OK;
+		(*graph)->most = most;
+		status = find_any_configs(*graph, count, error);
 	}
+	if (status == FA_UNSUPPORTED) /* an answer, too */
+		return FA_OK;
 	if (status != FA_OK)
 	{
-		fa_gpu_graph_destroy(g);
+		fa_gpu_graph_destroy(*graph);
 		*graph = NULL;
-		return status;
 	}
-	*count = g->config_count;
+	return status;
+}
+
+fa_status
+fa_gpu_cudnn_check(const fa_gpu_target *target, fa_error *error)
+{
+	static const fa_gpu_conv_spec usual = {.n = 1,
+										   .in_h = 8,
+										   .in_w = 8,
+										   .in_c = 64,
+										   .out_h = 8,
+										   .out_w = 8,
+										   .out_c = 64,
+										   .kernel = 3,
+										   .stride = 1,
+										   .pad_top = 1,
+										   .pad_left = 1,
+										   .type = FA_GPU_FP16};
+	fa_gpu_graph *graph;
+	fa_error own;
+	int count;
+
+	if (fa_gpu_graph_create(&usual, target, 1, &graph, &count, &own) == FA_OK)
+		fa_gpu_graph_destroy(graph);
+	else if (own.status == FA_NOT_FOUND)
+	{
+		*error = own;
+		return FA_NOT_FOUND;
+	}
 	return FA_OK;
 }
 
@@ -509,14 +587,13 @@ fa_gpu_graph_choice(fa_gpu_graph *g, fa_gpu_choice *choice, fa_error *error)
 
 /* The choice as the graph's one configuration. */
 static fa_status
-make_config(fa_gpu_graph *g, cudnnBackendDescriptor_t operations, const fa_gpu_choice *choice,
-			fa_error *error)
+make_config(fa_gpu_graph *g, const fa_gpu_choice *choice, fa_error *error)
 {
 	cudnnBackendDescriptor_t engine, knobs[FA_GPU_MAX_KNOBS], config;
 	bool wanted;
 
 	FA_TRY(create(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine, error));
-	FA_TRY(set_part(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, operations, error));
+	FA_TRY(set_part(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, g->operations, error));
 	FA_TRY(
 		set(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice->engine, error));
 	if (g->target.handle == NULL)
@@ -551,11 +628,10 @@ fa_gpu_graph_restore(const fa_gpu_conv_spec *spec, const fa_gpu_target *target,
 					 const fa_gpu_choice *choice, fa_gpu_graph **graph, size_t *workspace,
 					 fa_error *error)
 {
-	cudnnBackendDescriptor_t operations;
-	fa_status status = make_graph(spec, target, graph, &operations, error);
+	fa_status status = make_graph(spec, target, graph, error);
 
 	if (status == FA_OK)
-		status = make_config(*graph, operations, choice, error);
+		status = make_config(*graph, choice, error);
 	/* a device that is only described has engines, and no plans */
 	if (status == FA_OK && target->handle != NULL)
 		status = fa_gpu_graph_try(*graph, 0, workspace, error);

@@ -56,12 +56,16 @@ extern fa_status fa_gpu_describe(const char *json, fa_gpu_target *target, fa_err
 extern void fa_gpu_target_free(fa_gpu_target *target);
 
 /*
- * The graph and the engine configurations that cuDNN offers for it, best first, with those
- * left out that are not deterministic or less precise than spec asks. *count may be
- * 0: this device cannot run it so.
+ * The graph and, of the first `most` engine configurations that cuDNN offers for it, up to
+ * FA_GPU_CONFIGS, best first, all but those that are not deterministic or less precise than spec
+ * asks. *count may be 0: this device cannot run it so, and never will. An error, and no graph,
+ * where cuDNN could not tell.
  */
+#define FA_GPU_CONFIGS 8
 extern fa_status fa_gpu_graph_create(const fa_gpu_conv_spec *spec, const fa_gpu_target *target,
-									 fa_gpu_graph **graph, int *count, fa_error *error);
+									 int most, fa_gpu_graph **graph, int *count, fa_error *error);
+/* Adds those of last resort, where none of the others becomes a plan. *count: of all. */
+extern fa_status fa_gpu_graph_more(fa_gpu_graph *graph, int *count, fa_error *error);
 /*
  * A plan of configuration `index`, which is executed from now on, beside those made before;
  * FA_UNSUPPORTED, or another error, where it becomes none on this device.
@@ -92,7 +96,16 @@ extern fa_status fa_gpu_graph_bind(fa_gpu_graph *graph, const void *in, const vo
 extern fa_status fa_gpu_graph_execute(const fa_gpu_graph *graph, fa_error *error);
 extern void fa_gpu_graph_destroy(fa_gpu_graph *graph);
 
-/* FA_OK, or an error that tells cuDNN's own name and words for it. */
+/*
+ * cuDNN comes in parts, which it looks for when it needs them: FA_NOT_FOUND where one is missing
+ * that plans need, FA_OK otherwise, whatever else may be wrong.
+ */
+extern fa_status fa_gpu_cudnn_check(const fa_gpu_target *target, fa_error *error);
+/*
+ * FA_OK, or an error that tells cuDNN's own name and words for it: FA_UNSUPPORTED where what is
+ * asked cannot be done on the device, FA_NOT_FOUND where a part of cuDNN, or of what it needs, is
+ * missing.
+ */
 extern fa_status fa_gpu_cudnn_status(cudnnStatus_t status, const char *doing, fa_error *error);
 
 #endif

@@ -3,11 +3,13 @@
  *		The CUDA engine: opening the device, precisions, its table of functions, and the
  *		one symbol by which the library is entered (src/nn/cuda.h loads it).
  */
+#include "kernels.h"
 #include "program.h"
 #include "trainer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static fa_status
 status_of(cudaError_t code)
@@ -16,9 +18,17 @@ status_of(cudaError_t code)
 	{
 		case cudaErrorMemoryAllocation:
 			return FA_NO_MEMORY;
+		/* no GPU, or none that this driver and this library can use */
 		case cudaErrorNoDevice:
 		case cudaErrorInsufficientDriver:
 		case cudaErrorStubLibrary:
+		case cudaErrorInvalidDeviceFunction:
+		case cudaErrorDeviceNotLicensed:
+		case cudaErrorNoKernelImageForDevice:
+		case cudaErrorJitCompilerNotFound:
+		case cudaErrorUnsupportedPtxVersion:
+		case cudaErrorSystemDriverMismatch:
+		case cudaErrorCompatNotSupportedOnDevice:
 			return FA_UNSUPPORTED;
 		/* those of which CUDA says that the process must be relaunched */
 		case cudaErrorECCUncorrectable:
@@ -102,10 +112,49 @@ cuda_close(fa_engine *engine)
 	free(engine);
 }
 
+/*
+ * What the device can do. One that the library has no code for must not open: it would fail with
+ * its first kernel, in every statement anew.
+ */
+static fa_status
+look_at_device(fa_engine *engine, int device, fa_error *error)
+{
+	int major = 0, minor = 0;
+	fa_status status;
+
+	FA_TRY(fa_gpu_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+						 "to tell its kind", error));
+	FA_TRY(fa_gpu_status(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+						 "to tell its kind", error));
+	engine->has_bf16 = major >= 8;
+	status = fa_gpu_find_code(error);
+	if (status != FA_UNSUPPORTED)
+		return status;
+	fa_fail(error, FA_UNSUPPORTED,
+			"the CUDA engine was not built for a GPU of compute capability %d.%d", major, minor);
+	return fa_detail(error, "It needs 7.5 at least, and CUDA's compiler must have known the kind.");
+}
+
+/* A cuDNN that lacks parts is as good as none. */
+static fa_status
+open_cudnn(fa_engine *engine, fa_error *error)
+{
+	fa_status status = fa_gpu_cudnn_status(cudnnCreate(&engine->target.handle), "to open", error);
+
+	if (status == FA_OK)
+		status = fa_gpu_cudnn_status(cudnnSetStream(engine->target.handle, engine->stream),
+									 "to take a stream", error);
+	if (status == FA_OK)
+		status = fa_gpu_cudnn_check(&engine->target, error);
+	if (status == FA_NOT_FOUND)
+		status = error->status = FA_UNSUPPORTED;
+	return status;
+}
+
 static fa_status
 open_device(fa_engine *engine, const fa_engine_options *options, fa_error *error)
 {
-	int count = 0, major = 0, device = options->device;
+	int count = 0, device = options->device;
 
 	FA_TRY(fa_gpu_status(cudaGetDeviceCount(&count), "to be found", error));
 	if (count == 0)
@@ -116,18 +165,14 @@ open_device(fa_engine *engine, const fa_engine_options *options, fa_error *error
 		return fa_detail(error, "The machine has %d, counted from 0.", count);
 	}
 	FA_TRY(fa_gpu_status(cudaSetDevice(device), "to open", error));
-	FA_TRY(fa_gpu_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-						 "to tell its kind", error));
-	engine->has_bf16 = major >= 8;
+	FA_TRY(look_at_device(engine, device, error));
 	FA_TRY(make_stream(&engine->stream, error));
 	FA_TRY(make_stream(&engine->copies, error));
 	FA_TRY(make_event(&engine->uploaded, error));
 	FA_TRY(make_event(&engine->taken, error));
 	for (int i = 0; i < 2; i++)
 		FA_TRY(make_event(&engine->slots[i].done, error));
-	FA_TRY(fa_gpu_cudnn_status(cudnnCreate(&engine->target.handle), "to open", error));
-	FA_TRY(fa_gpu_cudnn_status(cudnnSetStream(engine->target.handle, engine->stream),
-							   "to take a stream", error));
+	FA_TRY(open_cudnn(engine, error));
 	return fa_gpu_plan_cache_open(options->plan_cache, device, &engine->plans, error);
 }
 
@@ -153,6 +198,21 @@ cuda_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
 	return FA_OK;
 }
 
+/* The driver's own number, "580.65.06", as its kernel module tells it; empty: unknown. */
+static void
+driver_version(char *text, size_t size)
+{
+	FILE *file = fopen("/sys/module/nvidia/version", "r");
+
+	text[0] = '\0';
+	if (file == NULL)
+		return;
+	if (fgets(text, (int) size, file) == NULL)
+		text[0] = '\0';
+	text[strcspn(text, " \n")] = '\0';
+	fclose(file);
+}
+
 /* What cannot be told is left out. */
 static void
 cuda_describe(const fa_engine *engine, char *text, size_t size)
@@ -160,8 +220,10 @@ cuda_describe(const fa_engine *engine, char *text, size_t size)
 	struct cudaDeviceProp properties;
 	size_t cudnn = cudnnGetVersion();
 	int driver = 0, runtime = 0, device = 0;
+	char version[24];
 
 	(void) engine; /* the thread's */
+	driver_version(version, sizeof(version));
 	snprintf(text, size, "GPU");
 	if (cudaGetDevice(&device) != cudaSuccess ||
 		cudaGetDeviceProperties(&properties, device) != cudaSuccess ||
@@ -171,9 +233,10 @@ cuda_describe(const fa_engine *engine, char *text, size_t size)
 		cudaGetLastError();
 		return;
 	}
-	snprintf(text, size, "%.64s, driver for CUDA %d.%d, CUDA %d.%d, cuDNN %zu.%zu.%zu",
-			 properties.name, driver / 1000, driver % 1000 / 10, runtime / 1000,
-			 runtime % 1000 / 10, cudnn / 10000, cudnn / 100 % 100, cudnn % 100);
+	snprintf(text, size, "%.64s, driver %s%sfor CUDA %d.%d, CUDA %d.%d, cuDNN %zu.%zu.%zu",
+			 properties.name, version, version[0] == '\0' ? "" : " ", driver / 1000,
+			 driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, cudnn / 10000,
+			 cudnn / 100 % 100, cudnn % 100);
 }
 
 /* The device has threads enough. */
@@ -182,6 +245,12 @@ cuda_set_threads(fa_engine *engine, int threads)
 {
 	(void) engine;
 	(void) threads;
+}
+
+static bool
+cuda_set_memory_limit(fa_engine *engine, size_t limit)
+{
+	return fa_gpu_set_limit(&engine->memory, limit);
 }
 
 fa_status
@@ -209,6 +278,7 @@ static const fa_engine_interface cuda_engine = {
 	.load = fa_cuda_load_model,
 	.unload = fa_cuda_unload,
 	.memory = fa_cuda_memory,
+	.set_memory_limit = cuda_set_memory_limit,
 	.pack = fa_cuda_pack,
 	.load_packed = fa_cuda_load_packed,
 	.run = fa_cuda_run,

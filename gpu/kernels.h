@@ -47,6 +47,8 @@ extern "C"
 	} fa_gpu_crop;
 #define FA_GPU_CROPS 32 /* at once */
 
+	/* FA_UNSUPPORTED where the library has no code for the device. */
+	extern fa_status fa_gpu_find_code(fa_error *error);
 	/* The pass's canvas, [height, width, 3], R G B */
 	extern fa_status fa_gpu_letterbox(const fa_gpu_image *photo, const fa_detect_pass *pass,
 									  uint8_t *canvas, cudaStream_t stream, fa_error *error);

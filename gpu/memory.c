@@ -51,3 +51,13 @@ fa_gpu_give(fa_gpu_memory *memory, fa_gpu_block *block)
 	memory->used -= block->size;
 	*block = (fa_gpu_block){NULL, 0};
 }
+
+bool
+fa_gpu_set_limit(fa_gpu_memory *memory, size_t limit)
+{
+	memory->limit = limit;
+	while (limit > 0 && memory->used > limit)
+		if (!memory->make_room(memory->owner))
+			return false;
+	return true;
+}

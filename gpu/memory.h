@@ -28,5 +28,7 @@ extern fa_status fa_gpu_take(fa_gpu_memory *memory, size_t size, const char *pur
 							 fa_gpu_block *block, fa_error *error);
 /* Gives a block back and zeroes *block; harmless on a zeroed one. */
 extern void fa_gpu_give(fa_gpu_memory *memory, fa_gpu_block *block);
+/* Another limit; false: what cannot be made again takes more. */
+extern bool fa_gpu_set_limit(fa_gpu_memory *memory, size_t limit);
 
 #endif

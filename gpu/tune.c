@@ -96,6 +96,21 @@ time_plan(const fa_gpu_tuner *t, fa_gpu_graph *graph, size_t workspace, const st
 }
 
 /*
+ * Plans of the first few configurations from `from` on that become any; *made: which. What becomes
+ * none on one device may on another: the next one is tried, whatever is said.
+ */
+static int
+make_plans(fa_gpu_graph *graph, int from, int count, int *made, size_t *sizes, fa_error *error)
+{
+	int made_count = 0;
+
+	for (int i = from; i < count && made_count < CANDIDATES; i++)
+		if (fa_gpu_graph_try(graph, i, &sizes[made_count], error) == FA_OK)
+			made[made_count++] = i;
+	return made_count;
+}
+
+/*
  * Makes plans of the first few configurations and keeps the fastest; *sure: it is known to be.
  * FA_UNSUPPORTED: none becomes a plan.
  */
@@ -104,14 +119,13 @@ choose(const fa_gpu_tuner *t, fa_gpu_graph *graph, int count, size_t *workspace,
 	   fa_error *error)
 {
 	size_t sizes[CANDIDATES];
-	int made[CANDIDATES], made_count = 0, best = 0;
+	int made[CANDIDATES], made_count = make_plans(graph, 0, count, made, sizes, error), best = 0;
 	float fastest = INFINITY;
 	stopwatch watch;
+	int all;
 
-	/* what becomes no plan on one device may on another: the next one is tried, whatever is said */
-	for (int i = 0; i < count && made_count < CANDIDATES; i++)
-		if (fa_gpu_graph_try(graph, i, &sizes[made_count], error) == FA_OK)
-			made[made_count++] = i;
+	if (made_count == 0 && fa_gpu_graph_more(graph, &all, error) == FA_OK)
+		made_count = make_plans(graph, count, all, made, sizes, error);
 	if (made_count == 0)
 		return fa_fail(error, FA_UNSUPPORTED, "cuDNN has no plan for a convolution");
 	*sure = made_count == 1 || stopwatch_init(&watch, error) == FA_OK;
@@ -143,6 +157,7 @@ fa_gpu_tuned_graph(const fa_gpu_tuner *t, const fa_gpu_conv_spec *spec, fa_gpu_g
 	const fa_gpu_choice *known = fa_gpu_plan_cache_find(t->cache, spec);
 	fa_gpu_choice choice = {.engine = -1};
 	bool sure = true;
+	fa_status status;
 	fa_error own;
 	int count;
 
@@ -152,7 +167,18 @@ fa_gpu_tuned_graph(const fa_gpu_tuner *t, const fa_gpu_conv_spec *spec, fa_gpu_g
 	if (known != NULL &&
 		fa_gpu_graph_restore(spec, t->target, known, graph, workspace, &own) == FA_OK)
 		return FA_OK;
-	FA_TRY(fa_gpu_graph_create(spec, t->target, graph, &count, error));
+	status = fa_gpu_graph_create(spec, t->target, FA_GPU_CONFIGS, graph, &count, &own);
+	if (status == FA_NO_MEMORY)
+	{
+		*error = own;
+		return status;
+	}
+	/*
+	 * Whatever keeps cuDNN from an answer, the caller can do without, this time; not without the
+	 * device, if that is why.
+	 */
+	if (status != FA_OK)
+		return fa_gpu_status(cudaStreamSynchronize(t->stream), "to plan a convolution", error);
 	if (count == 0 || choose(t, *graph, count, workspace, &sure, &own) != FA_OK)
 	{
 		fa_gpu_graph_destroy(*graph);

@@ -19,7 +19,8 @@ typedef struct fa_gpu_tuner
 
 /*
  * The graph with its plan, from the cache or tried out; *graph is NULL where cuDNN has none for
- * the specification. *workspace: what the plan needs. Waits for the stream.
+ * the specification, which is remembered, or can make none now. *workspace: what the plan needs.
+ * Waits for the stream.
  */
 extern fa_status fa_gpu_tuned_graph(const fa_gpu_tuner *tuner, const fa_gpu_conv_spec *spec,
 									fa_gpu_graph **graph, size_t *workspace, fa_error *error);

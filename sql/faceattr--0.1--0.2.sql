@@ -110,9 +110,19 @@ SET transaction_read_only = on; -- nothing that the query calls may write
 COMMENT ON FUNCTION face_evaluate(text, text, boolean) IS
 'how well a model does on labelled images, in total and by group (query: gives image, age, gender and race; model: its name, or NULL for faceattr.model; crops: the images are ready face crops)';
 
-CREATE FUNCTION face_scan(query text, model text DEFAULT NULL) RETURNS TABLE (key text, face face)
+CREATE FUNCTION faceattr_scan(query text, model text, OUT key text, OUT face face)
+RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'faceattr_scan' LANGUAGE C
 VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100000;
+COMMENT ON FUNCTION faceattr_scan(text, text) IS 'the rows of face_scan (query: its query; model: its model)';
+
+-- The server keeps all rows of a C function in FROM before it goes on, but puts a STABLE SQL function's query in its place:
+-- so rows come one by one, and LIMIT ends the scan.
+CREATE FUNCTION face_scan(query text, model text DEFAULT NULL) RETURNS TABLE (key text, face face)
+LANGUAGE SQL STABLE PARALLEL UNSAFE COST 1000000 ROWS 100000
+BEGIN ATOMIC
+	SELECT (s.found).key, (s.found).face FROM (SELECT faceattr_scan(query, model) AS found OFFSET 0) AS s;
+END;
 COMMENT ON FUNCTION face_scan(text, text) IS
 'the faces in the photos that a query gives, in its order, as a stream (query: gives a key and an image; model: its name, or NULL for faceattr.model)';
 

@@ -23,7 +23,9 @@ fa_status
 fa_device_open(fa_device device, int threads, const fa_engine_interface **interface,
 			   fa_engine **engine, fa_error *error)
 {
-	const fa_engine_options options = {.threads = threads};
+	char plans[FA_PATH_LENGTH]; /* whose engines are timed once, and not in each training */
+	const fa_engine_options options = {
+		.threads = threads, .plan_cache = fa_plan_directory(plans, sizeof(plans)) ? plans : NULL};
 	fa_error own;
 
 	error->status = FA_OK;

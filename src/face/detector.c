@@ -18,9 +18,14 @@
 #include <string.h>
 
 #define LEVELS FA_DETECT_LEVELS
-#define USUAL_SIZE 640    /* that weights are packed for */
-#define LARGE_SCALE 0.4   /* side of the second pass's canvas, of the first's */
-#define LARGE_CONTENT 0.8 /* of the canvas is photo, the rest border */
+#define PASSES 2                        /* of a photo */
+#define LARGEST_BATCH 64                /* engine.h */
+#define BATCH_BYTES ((size_t) 20 << 20) /* of canvases that go together, unless one is larger */
+#define USUAL_SIZE 640                  /* that weights are packed for */
+#define LARGE_SCALE 0.4                 /* side of the second pass's canvas, of the first's */
+#define LARGE_CONTENT 0.8               /* of the canvas is photo, the rest border */
+
+static const int channels[4] = {1, 1, 4, 10}; /* of cls, obj, bbox, kps */
 
 struct fa_detector
 {
@@ -185,23 +190,15 @@ place_large(const fa_photo *photo, const fa_detect_pass *first)
 	return p;
 }
 
+/* pixels: canvas_height * canvas_width * 3 */
 static fa_status
-draw_canvas(const fa_view *view, const fa_detect_pass *p, fa_image *canvas, fa_error *error)
+draw_canvas(const fa_view *view, const fa_detect_pass *p, uint8_t *pixels, fa_error *error)
 {
-	fa_image inner;
+	size_t stride = 3 * (size_t) p->canvas_width;
+	fa_image inner = {p->width, p->height, stride, pixels + p->y * stride + 3 * (size_t) p->x};
 
-	FA_TRY(fa_image_alloc(canvas, p->canvas_width, p->canvas_height, error));
-	memset(canvas->pixels, p->fill, canvas->stride * (size_t) canvas->height);
-	inner = *canvas;
-	inner.pixels += p->y * canvas->stride + 3 * (size_t) p->x;
-	inner.width = p->width;
-	inner.height = p->height;
-	if (fa_letterbox(&view->image, p->width, p->height, &inner, 0, error) != FA_OK)
-	{
-		fa_image_free(canvas);
-		return error->status;
-	}
-	return FA_OK;
+	memset(pixels, p->fill, stride * (size_t) p->canvas_height);
+	return fa_letterbox(&view->image, p->width, p->height, &inner, 0, error);
 }
 
 /* Grows *detections by doubling at powers of two. */
@@ -240,17 +237,61 @@ read_level(const fa_detect_pass *p, int stride, const float *cls, const float *o
 	return FA_OK;
 }
 
-static fa_status
-run_pass(fa_detector *d, const fa_view *view, const fa_detect_pass *p, float min_score,
-		 fa_detection **detections, int *count, const fa_interrupt *interrupt, fa_error *error)
+/* A pass over one of the photos, which waits for others of its shape or has been made. */
+typedef struct planned
 {
-	static const int channels[4] = {1, 1, 4, 10};
-	size_t cells = (size_t) p->canvas_width * p->canvas_height / 64;
-	size_t needed = (cells + cells / 4 + cells / 16) * 16;
-	float *outputs[FA_MAX_OUTPUTS] = {NULL}, *next;
-	fa_image canvas;
-	fa_batch batch = {1, p->canvas_height, p->canvas_width, NULL};
-	fa_status status;
+	fa_detected *photo;
+	fa_detect_pass pass;
+	bool done, here; /* here: its maps were read by this side */
+} planned;
+
+/* One photo after the other, all on the engine's device; not those that it has no room for. */
+static fa_status
+detect_on_device(fa_detector *d, planned *passes, int count, float min_score,
+				 const fa_interrupt *interrupt, fa_error *error)
+{
+	for (int i = 0, n; i < count; i += n)
+	{
+		fa_detected *photo = passes[i].photo;
+		fa_detect_pass own[PASSES];
+		fa_detect_request request = {
+			.passes = own, .outputs = (const int(*)[4]) d->outputs, .min_score = min_score};
+
+		for (n = 0; i + n < count && passes[i + n].photo == photo; n++)
+			own[n] = passes[i + n].pass;
+		request.pass_count = n;
+		FA_TRY(d->interface->detect(d->model, &photo->view->image, &request, &photo->detections,
+									&photo->count, interrupt, error));
+		for (int k = 0; k < n && photo->count >= 0; k++)
+			passes[i + k].done = true;
+		if (photo->count < 0)
+			photo->count = 0;
+	}
+	return FA_OK;
+}
+
+/* Those among passes, from the first, of its shape that have not been made, and fit a batch. */
+static int
+choose_batch(const fa_detector *d, planned *passes, int count, planned **batch)
+{
+	const fa_detect_pass *first = &passes[0].pass;
+	size_t bytes = 3 * (size_t) first->canvas_width * first->canvas_height;
+	int n = 0;
+
+	for (int i = 0; i < count; i++)
+		if (!passes[i].done && passes[i].pass.canvas_width == first->canvas_width &&
+			passes[i].pass.canvas_height == first->canvas_height && n < d->interface->batch &&
+			(n == 0 || (size_t) (n + 1) * bytes <= BATCH_BYTES))
+			batch[n++] = &passes[i];
+	return n;
+}
+
+/* Where the outputs of so many canvases go, one image after the other in each. */
+static fa_status
+place_outputs(fa_detector *d, size_t cells, int count, float **outputs, fa_error *error)
+{
+	size_t needed = (cells + cells / 4 + cells / 16) * 16 * (size_t) count;
+	float *next;
 
 	if (needed > d->value_count)
 	{
@@ -266,75 +307,118 @@ run_pass(fa_detector *d, const fa_view *view, const fa_detect_pass *p, float min
 		for (int k = 0; k < 4; k++)
 		{
 			outputs[d->outputs[level][k]] = next;
-			next += (cells >> 2 * level) * channels[k];
+			next += (cells >> 2 * level) * channels[k] * (size_t) count;
 		}
-	FA_TRY(draw_canvas(view, p, &canvas, error));
-	batch.pixels = canvas.pixels;
-	status = d->interface->run(d->model, &batch, outputs, interrupt, error);
-	fa_image_free(&canvas);
-	for (int level = 0; level < LEVELS && status == FA_OK; level++)
-		status = read_level(p, 8 << level, outputs[d->outputs[level][0]],
-							outputs[d->outputs[level][1]], outputs[d->outputs[level][2]],
-							outputs[d->outputs[level][3]], min_score, detections, count, error);
-	return status;
-}
-
-/* One pass after the other here. */
-static fa_status
-run_passes(fa_detector *d, const fa_view *view, const fa_detect_pass *passes, int pass_count,
-		   float min_score, fa_detection **detections, int *count, const fa_interrupt *interrupt,
-		   fa_error *error)
-{
-	for (int i = 0; i < pass_count; i++)
-		FA_TRY(run_pass(d, view, &passes[i], min_score, detections, count, interrupt, error));
-	*count = fa_non_max_suppression(*detections, *count, FA_DETECT_CANDIDATES, FA_DETECT_OVERLAP,
-									FA_DETECT_INSIDE);
 	return FA_OK;
 }
 
-/* All of them on the engine's device; *count is -1 where they are too many for it. */
+/* The maps of a batch's image, to its photo's detections. */
 static fa_status
-detect_on_device(fa_detector *d, const fa_view *view, const fa_detect_pass *passes, int pass_count,
-				 float min_score, fa_detection **detections, int *count,
-				 const fa_interrupt *interrupt, fa_error *error)
+read_maps(const fa_detector *d, const planned *of, int image, float *const *outputs,
+		  float min_score, fa_error *error)
 {
-	fa_detect_request request = {.passes = passes,
-								 .pass_count = pass_count,
-								 .outputs = (const int(*)[4]) d->outputs,
-								 .min_score = min_score};
+	size_t cells = (size_t) of->pass.canvas_width * of->pass.canvas_height / 64;
 
-	return d->interface->detect(d->model, &view->image, &request, detections, count, interrupt,
-								error);
+	for (int level = 0; level < LEVELS; level++)
+	{
+		const float *maps[4];
+
+		for (int k = 0; k < 4; k++)
+			maps[k] =
+				outputs[d->outputs[level][k]] + (size_t) image * (cells >> 2 * level) * channels[k];
+		FA_TRY(read_level(&of->pass, 8 << level, maps[0], maps[1], maps[2], maps[3], min_score,
+						  &of->photo->detections, &of->photo->count, error));
+	}
+	return FA_OK;
+}
+
+static fa_status
+run_batch(fa_detector *d, planned *const *passes, int count, float min_score,
+		  const fa_interrupt *interrupt, fa_error *error)
+{
+	const fa_detect_pass *shape = &passes[0]->pass;
+	size_t cells = (size_t) shape->canvas_width * shape->canvas_height / 64,
+		   canvas = cells * 64 * 3;
+	float *outputs[FA_MAX_OUTPUTS] = {NULL};
+	fa_batch batch = {count, shape->canvas_height, shape->canvas_width, NULL};
+	fa_status status = FA_OK;
+	uint8_t *pixels;
+
+	FA_TRY(place_outputs(d, cells, count, outputs, error));
+	pixels = malloc(canvas * (size_t) count);
+	if (pixels == NULL)
+		return fa_no_memory(error, canvas * (size_t) count);
+	for (int i = 0; i < count && status == FA_OK; i++)
+		status = draw_canvas(passes[i]->photo->view, &passes[i]->pass, pixels + (size_t) i * canvas,
+							 error);
+	batch.pixels = pixels;
+	if (status == FA_OK)
+		status = d->interface->run(d->model, &batch, outputs, interrupt, error);
+	free(pixels);
+	for (int i = 0; i < count && status == FA_OK; i++)
+	{
+		status = read_maps(d, passes[i], i, outputs, min_score, error);
+		passes[i]->done = passes[i]->here = true;
+	}
+	return status;
+}
+
+/* Passes in any order; then, of photos that were not done on the device, the suppression. */
+static fa_status
+run_passes(fa_detector *d, planned *passes, int count, float min_score,
+		   const fa_interrupt *interrupt, fa_error *error)
+{
+	planned *batch[LARGEST_BATCH];
+
+	if (d->interface->detect != NULL)
+		FA_TRY(detect_on_device(d, passes, count, min_score, interrupt, error));
+	for (int i = 0; i < count; i++)
+		if (!passes[i].done)
+			FA_TRY(run_batch(d, batch, choose_batch(d, passes + i, count - i, batch), min_score,
+							 interrupt, error));
+	for (int i = 0; i < count; i++)
+	{
+		fa_detected *photo = passes[i].photo;
+
+		if (passes[i].here && !passes[i].pass.large)
+			photo->count =
+				fa_non_max_suppression(photo->detections, photo->count, FA_DETECT_CANDIDATES,
+									   FA_DETECT_OVERLAP, FA_DETECT_INSIDE);
+	}
+	return FA_OK;
 }
 
 fa_status
-fa_detector_run(fa_detector *detector, const fa_photo *photo, const fa_view *view, int detect_size,
-				float min_score, bool large_pass, fa_detection **detections, int *count,
-				const fa_interrupt *interrupt, fa_error *error)
+fa_detector_run(fa_detector *detector, fa_detected *photos, int count, int detect_size,
+				float min_score, bool large_pass, const fa_interrupt *interrupt, fa_error *error)
 {
-	fa_detect_pass passes[2];
-	int pass_count = 1;
-	fa_status status = FA_OK;
+	planned *passes = calloc((size_t) count * PASSES + 1, sizeof(planned));
+	int n = 0;
+	fa_status status;
 
-	*detections = NULL;
-	*count = -1;
-	passes[0] = place_first(photo, detect_size);
-	if (large_pass && longer_side(passes[0].width, passes[0].height) > FA_DETECT_LARGE)
-		passes[pass_count++] = place_large(photo, &passes[0]);
-	if (detector->interface->detect != NULL)
-		status = detect_on_device(detector, view, passes, pass_count, min_score, detections, count,
-								  interrupt, error);
-	if (status == FA_OK && *count < 0)
+	for (int i = 0; i < count; i++)
 	{
-		*count = 0;
-		status = run_passes(detector, view, passes, pass_count, min_score, detections, count,
-							interrupt, error);
+		photos[i].detections = NULL;
+		photos[i].count = 0;
 	}
-	if (status != FA_OK)
+	if (passes == NULL)
+		return fa_no_memory(error, (size_t) count * PASSES * sizeof(planned));
+	for (int i = 0; i < count; i++)
 	{
-		free(*detections);
-		*detections = NULL;
-		*count = 0;
+		fa_detect_pass first = place_first(photos[i].photo, detect_size);
+
+		passes[n++] = (planned){.photo = &photos[i], .pass = first};
+		if (large_pass && longer_side(first.width, first.height) > FA_DETECT_LARGE)
+			passes[n++] =
+				(planned){.photo = &photos[i], .pass = place_large(photos[i].photo, &first)};
+	}
+	status = run_passes(detector, passes, n, min_score, interrupt, error);
+	free(passes);
+	for (int i = 0; i < count && status != FA_OK; i++)
+	{
+		free(photos[i].detections);
+		photos[i].detections = NULL;
+		photos[i].count = 0;
 	}
 	return status;
 }

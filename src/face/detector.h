@@ -27,14 +27,22 @@ extern void fa_detector_close(fa_detector *detector);
 /* The smallest eighths at which a photo is still as large as detection wants it. */
 extern int fa_detector_eighths(const fa_photo *photo, int detect_size);
 
+/* A photo at detection. */
+typedef struct fa_detected
+{
+	const fa_photo *photo;
+	const fa_view *view;      /* all of it */
+	fa_detection *detections; /* in photo coordinates, best first; malloc'ed, the caller's */
+	int count;
+} fa_detected;
+
 /*
- * Detections of at least min_score in photo coordinates, best first; malloc'ed,
- * the caller's. view: the whole photo. large_pass: take the second look at
- * small scale (off only to compare with one pass).
+ * Detections of at least min_score in some photos, those of one shape in common batches. No
+ * detections after a failure. large_pass: take the second look at small scale (off only to compare
+ * with one pass).
  */
-extern fa_status fa_detector_run(fa_detector *detector, const fa_photo *photo, const fa_view *view,
+extern fa_status fa_detector_run(fa_detector *detector, fa_detected *photos, int count,
 								 int detect_size, float min_score, bool large_pass,
-								 fa_detection **detections, int *count,
 								 const fa_interrupt *interrupt, fa_error *error);
 
 #endif

@@ -78,25 +78,36 @@ take_faces(const fa_detection *detections, int count, const fa_face_options *opt
 }
 
 static fa_status
-detect(fa_pipeline *pipeline, const fa_photo *photo, const fa_view *view,
-	   const fa_face_options *options, fa_faces *faces, const fa_interrupt *interrupt,
-	   fa_error *error)
+detect(fa_finding *const *findings, int count, fa_pipeline *pipeline,
+	   const fa_face_options *options, const fa_interrupt *interrupt, fa_error *error)
 {
-	fa_detection *detections;
+	fa_detected *photos = calloc((size_t) count + 1, sizeof(fa_detected));
 	double since = fa_seconds();
-	int count;
+	int n = 0;
 	fa_status status;
 
-	faces->width = photo->width;
-	faces->height = photo->height;
-	status =
-		fa_detector_run(pipeline->detector, photo, view, options->detect_size, options->min_score,
-						!options->one_pass, &detections, &count, interrupt, error);
+	if (photos == NULL)
+		return fa_no_memory(error, (size_t) count * sizeof(fa_detected));
+	for (int i = 0; i < count; i++)
+		if (findings[i]->error.status == FA_OK)
+			photos[n++] = (fa_detected){.photo = &findings[i]->photo, .view = &findings[i]->view};
+	status = fa_detector_run(pipeline->detector, photos, n, options->detect_size,
+							 options->min_score, !options->one_pass, interrupt, error);
 	fa_add_time(&pipeline->work.detect, &since);
-	if (status != FA_OK)
-		return status;
-	status = take_faces(detections, count, options, faces, error);
-	free(detections);
+	n = 0;
+	for (int i = 0; i < count; i++)
+	{
+		fa_finding *f = findings[i];
+
+		if (f->error.status != FA_OK)
+			continue;
+		f->faces.width = f->photo.width;
+		f->faces.height = f->photo.height;
+		if (status == FA_OK)
+			status = take_faces(photos[n].detections, photos[n].count, options, &f->faces, error);
+		free(photos[n++].detections);
+	}
+	free(photos);
 	return status;
 }
 
@@ -348,17 +359,15 @@ fa_finding_decode(fa_finding *f, const fa_face_options *options, const fa_interr
 						   &f->view, interrupt, error);
 }
 
-fa_status
-fa_finding_detect(fa_finding *f, fa_pipeline *pipeline, const fa_face_options *options,
-				  bool classify, bool embed, const fa_interrupt *interrupt, fa_error *error)
+/* What classification needs of a photo beside its faces. */
+static fa_status
+prepare(fa_finding *f, fa_pipeline *pipeline, bool embed, const fa_interrupt *interrupt,
+		fa_error *error)
 {
 	const fa_attribute_model *m = &pipeline->attributes;
-	double since;
+	double since = fa_seconds();
 	fa_status status;
 
-	FA_TRY(detect(pipeline, &f->photo, &f->view, options, &f->faces, interrupt, error));
-	if (classify && m->model == NULL)
-		return fa_fail(error, FA_INVALID, "no attribute model is loaded");
 	if (embed)
 	{
 		size_t bytes = (size_t) f->faces.count * m->embedding_size * sizeof(float);
@@ -367,12 +376,33 @@ fa_finding_detect(fa_finding *f, fa_pipeline *pipeline, const fa_face_options *o
 		if (f->embeddings == NULL)
 			return fa_no_memory(error, bytes);
 	}
-	if (!classify)
-		return FA_OK;
-	since = fa_seconds();
 	status = look_closer(m, &f->photo, &f->view, &f->faces, &f->closer, interrupt, error);
 	fa_add_time(&pipeline->work.decode, &since);
 	return status;
+}
+
+fa_status
+fa_findings_detect(fa_finding *const *findings, int count, fa_pipeline *pipeline,
+				   const fa_face_options *options, bool classify, bool embed,
+				   const fa_interrupt *interrupt, fa_error *error)
+{
+	FA_TRY(detect(findings, count, pipeline, options, interrupt, error));
+	if (classify && pipeline->attributes.model == NULL)
+		return fa_fail(error, FA_INVALID, "no attribute model is loaded");
+	for (int i = 0; i < count && classify; i++)
+	{
+		fa_finding *f = findings[i];
+
+		if (f->error.status != FA_OK)
+			continue;
+		f->error.status = prepare(f, pipeline, embed, interrupt, &f->error);
+		if (f->error.status != FA_OK && !fa_is_photos_own(f->error.status))
+		{
+			*error = f->error;
+			return error->status;
+		}
+	}
+	return FA_OK;
 }
 
 fa_status
@@ -425,7 +455,8 @@ static fa_status
 find_in_view(fa_pipeline *pipeline, fa_finding *f, const fa_face_options *options, bool classify,
 			 fa_faces *faces, float **embeddings, const fa_interrupt *interrupt, fa_error *error)
 {
-	FA_TRY(fa_finding_detect(f, pipeline, options, classify, embeddings != NULL, interrupt, error));
+	FA_TRY(fa_findings_detect(&f, 1, pipeline, options, classify, embeddings != NULL, interrupt,
+							  error));
 	if (classify)
 		FA_TRY(fa_findings_classify(&f, 1, pipeline, options, interrupt, error));
 	if (f->error.status != FA_OK)

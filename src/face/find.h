@@ -40,10 +40,13 @@ extern size_t fa_finding_size(const fa_finding *finding, const fa_face_options *
 /* Decodes, as small as detection allows. Needs no pipeline: any thread may do it. */
 extern fa_status fa_finding_decode(fa_finding *finding, const fa_face_options *options,
 								   const fa_interrupt *interrupt, fa_error *error);
-/* Detects, and with `classify` looks closer; `embed`: with room for embeddings. */
-extern fa_status fa_finding_detect(fa_finding *finding, fa_pipeline *pipeline,
-								   const fa_face_options *options, bool classify, bool embed,
-								   const fa_interrupt *interrupt, fa_error *error);
+/*
+ * Detects, and with `classify` looks closer; `embed`: with room for embeddings. A photo that cannot
+ * be looked at closer has its error; findings that have one are passed over.
+ */
+extern fa_status fa_findings_detect(fa_finding *const *findings, int count, fa_pipeline *pipeline,
+									const fa_face_options *options, bool classify, bool embed,
+									const fa_interrupt *interrupt, fa_error *error);
 /*
  * Attributes of the faces of many photos, in common batches; faces that verification drops
  * are gone then. A photo whose crops cannot be made has its error; findings that have one are

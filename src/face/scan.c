@@ -4,11 +4,14 @@
  *
  * Photos in flight are a queue in a ring of twice FA_SCAN_PHOTOS places: the older half goes
  * through the engine while threads decode the younger. Every photo is WAITING until a thread, or
- *the caller where there is none free, takes it (DECODING) and leaves it DECODED; then it belongs to
- *the caller again. One mutex guards the states and the queue's ends; `changed` is signalled to the
- * threads when a photo comes, and to the caller when one is decoded. Threads take the oldest first,
- *so that the caller, who needs the oldest, does not wait long. Closing asks them to stop by the
- *interrupt that decoders look at.
+ * the caller where there is none free, takes it (DECODING) and leaves it DECODED; then it belongs
+ * to the caller again. One mutex guards the states and the queue's ends; `changed` is signalled to
+ * the threads when a photo comes, and to the caller when one is decoded. Threads take the oldest
+ * first, so that the caller, who needs the oldest, does not wait long. Closing asks them to stop by
+ * the interrupt that decoders look at.
+ *
+ * Where another process reads photos, decoding is all there is to do, and takes a pipeline: then
+ * threads take photos only while the caller is in fa_scan_run, which ends when none is at work.
  */
 #include "scan.h"
 
@@ -42,12 +45,15 @@ typedef struct scanned_photo
 	void *bytes;
 	size_t length, size; /* size: of bytes and view together */
 	fa_finding finding;
+	fa_work work; /* elsewhere */
 } scanned_photo;
 
 struct fa_scan
 {
 	fa_face_options options;
-	bool elsewhere; /* where photos are read: nothing here looks into one */
+	bool elsewhere;             /* where photos are read: nothing here looks into one */
+	const fa_pipeline *reading; /* elsewhere: by which, for those before group_end */
+	uint64_t group_end;
 	pthread_t threads[MAX_THREADS];
 	int thread_count;
 	pthread_mutex_t lock;
@@ -64,12 +70,27 @@ photo_at(fa_scan *scan, uint64_t number)
 	return &scan->photos[number % PLACES];
 }
 
+/* All of it, by a pipeline of one's own as far as work is counted. */
+static void
+find_elsewhere(const fa_scan *scan, scanned_photo *photo, const fa_interrupt *interrupt)
+{
+	fa_pipeline own = *scan->reading;
+	fa_finding *f = &photo->finding;
+
+	memset(&own.work, 0, sizeof(own.work));
+	f->error.status = fa_find(&own, photo->bytes, photo->length, &scan->options, true, &f->faces,
+							  NULL, interrupt, &f->error);
+	photo->work = own.work;
+}
+
 static void
 decode(const fa_scan *scan, scanned_photo *photo, const fa_interrupt *interrupt)
 {
 	fa_finding *f = &photo->finding;
 
-	if (f->error.status == FA_OK)
+	if (scan->elsewhere)
+		find_elsewhere(scan, photo, interrupt);
+	else if (f->error.status == FA_OK)
 		f->error.status = fa_finding_decode(f, &scan->options, interrupt, &f->error);
 }
 
@@ -77,7 +98,9 @@ decode(const fa_scan *scan, scanned_photo *photo, const fa_interrupt *interrupt)
 static scanned_photo *
 take_waiting(fa_scan *scan)
 {
-	for (uint64_t n = scan->first; n < scan->end; n++)
+	uint64_t end = scan->elsewhere ? scan->group_end : scan->end;
+
+	for (uint64_t n = scan->first; n < end; n++)
 		if (photo_at(scan, n)->state == WAITING)
 		{
 			photo_at(scan, n)->state = DECODING;
@@ -145,8 +168,7 @@ fa_scan_open(const fa_pipeline *pipeline, const fa_face_options *options, int th
 	pthread_cond_init(&opened->decoded, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	/* fewer threads than wanted are no failure: the caller decodes what is left */
-	while (!opened->elsewhere && opened->thread_count < threads &&
-		   opened->thread_count < MAX_THREADS &&
+	while (opened->thread_count < threads && opened->thread_count < MAX_THREADS &&
 		   pthread_create(&opened->threads[opened->thread_count], NULL, work, opened) == 0)
 		opened->thread_count++;
 	*scan = opened;
@@ -187,14 +209,15 @@ fa_scan_count(const fa_scan *scan)
 	return (int) (scan->end - scan->first);
 }
 
-/* Without threads there is nothing to be ahead of. */
+/* Without threads there is nothing to be ahead of, nor where photos are read elsewhere. */
 bool
 fa_scan_wants(const fa_scan *scan)
 {
 	int count = fa_scan_count(scan);
+	bool ahead = scan->thread_count > 0 && !scan->elsewhere;
 
-	return count == 0 || (count < (scan->thread_count > 0 ? PLACES : FA_SCAN_PHOTOS) &&
-						  scan->in_flight < FA_SCAN_BYTES);
+	return count == 0 ||
+		   (count < (ahead ? PLACES : FA_SCAN_PHOTOS) && scan->in_flight < FA_SCAN_BYTES);
 }
 
 fa_status
@@ -255,42 +278,77 @@ make_decoded(fa_scan *scan, scanned_photo *photo, const fa_interrupt *interrupt,
 	return status;
 }
 
-/* Where photos are read elsewhere: one after the other. */
-static fa_status
-run_elsewhere(fa_scan *scan, fa_pipeline *pipeline, scanned_photo *photo,
-			  const fa_interrupt *interrupt, fa_error *error)
+static void
+add_work(fa_work *to, const fa_work *more)
 {
-	fa_finding *f = &photo->finding;
+	to->images += more->images;
+	to->faces += more->faces;
+	to->decode += more->decode;
+	to->detect += more->detect;
+	to->classify += more->classify;
+}
 
-	f->error.status = fa_find(pipeline, photo->bytes, photo->length, &scan->options, true,
-							  &f->faces, NULL, interrupt, &f->error);
-	if (f->error.status == FA_OK || fa_is_photos_own(f->error.status))
-		return FA_OK;
-	*error = f->error;
-	return error->status;
+/* Under the lock. */
+static bool
+is_decoding(const fa_scan *scan, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (scan->photos[(scan->first + (uint64_t) i) % PLACES].state == DECODING)
+			return true;
+	return false;
+}
+
+/*
+ * Where photos are read elsewhere: as many at a time as there are threads, and only during a run,
+ * since the next one may have another pipeline.
+ */
+static fa_status
+run_elsewhere(fa_scan *scan, fa_pipeline *pipeline, int count, const fa_interrupt *interrupt,
+			  fa_error *error)
+{
+	fa_status status = FA_OK;
+
+	pthread_mutex_lock(&scan->lock);
+	scan->reading = pipeline;
+	scan->group_end = scan->first + (uint64_t) count;
+	pthread_cond_broadcast(&scan->changed);
+	pthread_mutex_unlock(&scan->lock);
+	for (int i = 0; i < count && status == FA_OK; i++)
+	{
+		scanned_photo *photo = photo_at(scan, scan->first + (uint64_t) i);
+
+		status = make_decoded(scan, photo, interrupt, error);
+		add_work(&pipeline->work, &photo->work);
+	}
+	pthread_mutex_lock(&scan->lock);
+	scan->group_end = scan->first;
+	scan->closing = scan->closing || status != FA_OK;
+	while (is_decoding(scan, count)) /* what has failed is asked to stop */
+		pthread_cond_wait(&scan->decoded, &scan->lock);
+	scan->reading = NULL;
+	pthread_mutex_unlock(&scan->lock);
+	return status;
 }
 
 static fa_status
 run_here(fa_scan *scan, fa_pipeline *pipeline, fa_finding **findings, int count,
 		 const fa_interrupt *interrupt, fa_error *error)
 {
+	int together = pipeline->interface->batch, from = 0;
+
 	for (int i = 0; i < count; i++)
 	{
 		scanned_photo *photo = photo_at(scan, scan->first + (uint64_t) i);
-		fa_finding *f = &photo->finding;
 		double since = fa_seconds();
 
 		FA_TRY(make_decoded(scan, photo, interrupt, error));
 		fa_add_time(&pipeline->work.decode, &since);
 		pipeline->work.images++;
-		if (f->error.status != FA_OK)
-			continue;
-		f->error.status =
-			fa_finding_detect(f, pipeline, &scan->options, true, false, interrupt, &f->error);
-		if (f->error.status != FA_OK && !fa_is_photos_own(f->error.status))
+		if (i + 1 - from == together || i + 1 == count)
 		{
-			*error = f->error;
-			return error->status;
+			FA_TRY(fa_findings_detect(findings + from, i + 1 - from, pipeline, &scan->options, true,
+									  false, interrupt, error));
+			from = i + 1;
 		}
 	}
 	FA_TRY(fa_findings_classify(findings, count, pipeline, &scan->options, interrupt, error));
@@ -307,13 +365,14 @@ fa_scan_run(fa_scan *scan, fa_pipeline *pipeline, int *done, const fa_interrupt 
 	fa_finding *findings[FA_SCAN_PHOTOS] = {NULL};
 
 	*done = 0;
+	if (scan->elsewhere != (pipeline->reader != NULL))
+		return fa_fail(error, FA_INVALID, "where photos are read has changed during a scan");
 	for (int i = 0; i < count; i++)
 		findings[i] = &photo_at(scan, scan->first + (uint64_t) i)->finding;
 	if (!scan->elsewhere)
 		FA_TRY(run_here(scan, pipeline, findings, count, interrupt, error));
-	for (int i = 0; i < count && scan->elsewhere; i++)
-		FA_TRY(run_elsewhere(scan, pipeline, photo_at(scan, scan->first + (uint64_t) i), interrupt,
-							 error));
+	else
+		FA_TRY(run_elsewhere(scan, pipeline, count, interrupt, error));
 	pthread_mutex_lock(&scan->lock);
 	for (int i = 0; i < count; i++)
 		photo_at(scan, scan->first + (uint64_t) i)->state = DONE;

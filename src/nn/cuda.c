@@ -5,6 +5,9 @@
 #include "cuda.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 fa_status
@@ -35,4 +38,18 @@ fa_cuda_engine_load(const char *path, const fa_engine_interface **engine, fa_err
 	dlclose(library);
 	fa_fail(error, FA_UNSUPPORTED, "the CUDA engine cannot be loaded");
 	return fa_detail(error, "\"%.200s\" is of another version.", path);
+}
+
+bool
+fa_plan_directory(char *path, size_t size)
+{
+	const char *home = getenv("HOME");
+
+	if (home == NULL || snprintf(path, size, "%s/.cache/faceattr", home) >= (int) size)
+		return false;
+	snprintf(path, size, "%s/.cache", home);
+	mkdir(path, S_IRWXU);
+	snprintf(path, size, "%s/.cache/faceattr", home);
+	mkdir(path, S_IRWXU);
+	return access(path, W_OK | X_OK) == 0;
 }

@@ -18,4 +18,10 @@
 extern fa_status fa_cuda_engine_load(const char *path, const fa_engine_interface **engine,
 									 fa_error *error);
 
+/*
+ * ~/.cache/faceattr, made where it is not there: for plan_cache, of programs that have no better
+ * place. false: there is none that can be written.
+ */
+extern bool fa_plan_directory(char *path, size_t size);
+
 #endif

@@ -163,6 +163,11 @@ typedef struct fa_engine_interface
 	/* Bytes that it holds of the device's memory: weights, and arenas of what is compiled. */
 	size_t (*memory)(const fa_model *model);
 	/*
+	 * Changes memory_limit of an open engine, nothing being at work; what can be made again gives
+	 * way. false: models take more than that, and some should be unloaded (optional).
+	 */
+	bool (*set_memory_limit)(fa_engine *engine, size_t limit);
+	/*
 	 * For memory that processes share; both or none (optional). pack: a loaded model's
 	 * weights, as the engine wants them for single images of height x width, in one
 	 * malloc'ed block that may lie anywhere. load_packed: a model that runs straight from

@@ -160,6 +160,7 @@ device_failed(const fa_error *error)
 	bool failed = error->status == FA_DEVICE_LOST || error->status == FA_NO_MEMORY ||
 				  error->status == FA_INTERNAL;
 
+	service_failed(error);
 	if (!gpu.chosen || !failed)
 		return;
 	gpu.error = *error;
@@ -228,7 +229,6 @@ bool
 same_device(const Device *a, const Device *b)
 {
 	return a->interface == b->interface && a->precision == b->precision &&
-		   a->instance == b->instance &&
-		   a->options.device == b->options.device &&
+		   a->instance == b->instance && a->options.device == b->options.device &&
 		   a->options.memory_limit == b->options.memory_limit;
 }

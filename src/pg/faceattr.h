@@ -135,6 +135,9 @@ extern bool service_has(const Model *model, const Device *device);
 extern fa_pipeline *open_in_service(const Model *model, const Device *device);
 /* What to do about a failure there; NULL: nothing is known. */
 extern const char *service_hint(fa_status status);
+/* The core has returned this error: remembered where auto is to do without the service for a while.
+ */
+extern void service_failed(const fa_error *error);
 extern bool service_is_gpu(void);
 
 /* --- What the postmaster is asked for (preload.c) -------------------------------- */

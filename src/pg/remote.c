@@ -7,8 +7,14 @@
  * time of its start; what it computes in; which models it has. A pipeline is good for one service
  * only, and another one's start makes the session open it again (pipeline.c).
  *
- * What `auto` leaves alone: a service that has failed to open a model is tried again after a
- * minute, or when it has been replaced.
+ * A session that insists on the service waits until there is one, or gets an error: it never runs a
+ * network, or with decode_in = service a decoder, by itself. `auto` never waits: as long as there
+ * is no service it asks for one and goes on with the CPU. And it leaves a service alone, for a
+ * minute or until that has been replaced, that has failed: to open a model, or to run one for want
+ * of memory or by a failure of CUDA's that does not end the service. Each session remembers that
+ * for itself, so that one with too large a photo does not keep others from the GPU. But where it
+ * happens twice within a minute, all of them rest: else parallel workers and sessions of a single
+ * statement, which remember nothing, would fail for ever.
  */
 #include "supervisor.h"
 
@@ -21,15 +27,16 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define REST (60 * USECS_PER_SEC)
+#define REST (60 * INT64CONST(1000000)) /* microseconds, as all times of fa_ring_now() */
 
 StaticAssertDecl(MODEL_KEY == FA_SERVICE_KEY, "a model's key must fit the service's");
 
 static struct
 {
-	bool chosen;             /* by the latest call */
-	int64 rests;             /* the instance that auto leaves alone ... */
-	TimestampTz rests_until; /* ... until then */
+	bool chosen;     /* by the latest call */
+	int64 failed_at; /* since when auto leaves it alone; 0: never */
+	bool warn;       /* that auto goes on without it */
+	fa_error error;  /* why */
 } service;
 
 /* --- The choice ------------------------------------------------------------------------- */
@@ -38,6 +45,13 @@ static bool
 insists(void)
 {
 	return faceattr_run_in == RUN_IN_SERVICE || faceattr_decode_in == DECODE_IN_SERVICE;
+}
+
+/* Where the service cannot be had the session goes on with the CPU. */
+static bool
+can_do_without(void)
+{
+	return !insists() && faceattr_device == DEVICE_AUTO;
 }
 
 static _Noreturn void
@@ -52,7 +66,7 @@ raise_not_preloaded(const char *why)
 static _Noreturn void
 raise_no_service(const fa_ring *ring)
 {
-	bool waits = atomic_load(&ring->header->state) == FA_SERVICE_WAITING;
+	uint32 state = atomic_load(&ring->header->state);
 	int pause = service_pause();
 	char reason[SERVICE_REASON];
 
@@ -65,11 +79,13 @@ raise_no_service(const fa_ring *ring)
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("faceattr-service is not running"),
 					reason[0] != '\0' ? errdetail_internal("%s", reason) : 0,
-					waits ? errhint("It starts again in %d s.", pause)
-						  : errhint("It is tried again in %d s, or when the server's settings are "
-									"reloaded. With faceattr.run_in = backend, networks run in the "
-									"session.",
-									pause)));
+					state == FA_SERVICE_WAITING ? errhint("It starts again in %d s.", pause)
+					: state == FA_SERVICE_USELESS
+						? errhint("It is tried again in %d s, or when the server's settings are "
+								  "reloaded. With faceattr.run_in = backend, networks run in the "
+								  "session.",
+								  pause)
+						: errhint("Repeat the statement: faceattr-service is started again.")));
 }
 
 /* The service has a device that the settings do not forbid. */
@@ -108,6 +124,51 @@ resolve_precision(const fa_ring *ring, bool insist, fa_precision *precision)
 	return false;
 }
 
+/*
+ * A service that is ready, by the time of its start; 0: none. One may die while it is looked at,
+ * upon which the next one is as good.
+ */
+static int64
+ready_service(const fa_ring *ring)
+{
+	ServiceWish wish = insists() && faceattr_device != DEVICE_GPU ? WISH_ANY : WISH_GPU;
+	int64 instance = 0;
+
+	for (int tries = 0; tries < 2 && instance == 0; tries++)
+	{
+		if (!service_is_ready())
+		{
+			if (!insists() && !service_has_gpus())
+				return 0;
+			if (can_do_without())
+			{
+				service_ask_for(wish);
+				return 0;
+			}
+			if (!service_start(wish))
+				return 0;
+		}
+		instance = atomic_load(&ring->header->started);
+	}
+	return instance;
+}
+
+/* auto leaves it alone; and says so after a failure, once. */
+static bool
+is_to_rest(int64 instance)
+{
+	int64 now = fa_ring_now();
+	int64 since = Max(service.failed_at, service_rests_since());
+	bool rests = can_do_without() && since > instance && now - since <= REST;
+
+	if (rests && service.warn)
+		ereport(WARNING, (errmsg("this session goes on with the CPU"),
+						  errdetail_internal("%s", service.error.message),
+						  errhint("It tries faceattr-service again after a minute.")));
+	service.warn = false;
+	return rests;
+}
+
 bool
 choose_service(Device *device)
 {
@@ -127,21 +188,10 @@ choose_service(Device *device)
 		raise_not_preloaded(why);
 	if (ring == NULL || (!insist && faceattr_device == DEVICE_CPU))
 		return false;
-	if (atomic_load(&ring->header->state) != FA_SERVICE_READY)
-	{
-		if (!insist && !service_has_gpus())
-			return false;
-		if (!service_start(insist && faceattr_device != DEVICE_GPU ? WISH_ANY : WISH_GPU))
-		{
-			if (insist)
-				raise_no_service(ring);
-			return false;
-		}
-	}
-	instance = atomic_load(&ring->header->started);
-	if (!insist && service.rests == instance && GetCurrentTimestamp() < service.rests_until)
-		return false;
-	if (instance == 0 || !suits(ring, insist) ||
+	instance = ready_service(ring);
+	if (instance == 0 && insist)
+		raise_no_service(ring);
+	if (instance == 0 || is_to_rest(instance) || !suits(ring, insist) ||
 		!resolve_precision(ring, insist, &device->precision))
 		return false;
 	device->interface = &fa_service_engine;
@@ -149,6 +199,18 @@ choose_service(Device *device)
 	device->instance = instance;
 	service.chosen = true;
 	return true;
+}
+
+void
+service_failed(const fa_error *error)
+{
+	if (!service.chosen || !can_do_without() ||
+		(error->status != FA_NO_MEMORY && error->status != FA_INTERNAL))
+		return;
+	service.failed_at = fa_ring_now();
+	service.error = *error;
+	service.warn = true;
+	service_has_failed(REST);
 }
 
 bool
@@ -168,7 +230,11 @@ service_is_gpu(void)
 const char *
 service_hint(fa_status status)
 {
-	if (!service.chosen || (status != FA_DEVICE_LOST && status != FA_NOT_FOUND))
+	if (!service.chosen)
+		return NULL;
+	if (service.warn)
+		return "Repeat the statement: this session goes on with the CPU for a minute.";
+	if (status != FA_DEVICE_LOST && status != FA_NOT_FOUND)
 		return NULL;
 	return "Repeat the statement: faceattr-service is started again.";
 }
@@ -237,10 +303,9 @@ open_in_service(const Model *model, const Device *device)
 	}
 	if (status == FA_OK)
 		return pipeline;
-	if (insists())
+	if (!can_do_without())
 		raise_model_error(&error, model);
-	service.rests = device->instance;
-	service.rests_until = GetCurrentTimestamp() + REST;
+	service.failed_at = fa_ring_now();
 	ereport(DEBUG1, (errmsg("this session does without faceattr-service: %s", error.message),
 					 errdetail_internal("%s", error.detail)));
 	return NULL;

@@ -1,6 +1,7 @@
 /*
  * scan.c
- *		face_scan: the faces in the photos that a query gives, as a stream.
+ *		faceattr_scan, the rows of face_scan: the faces in the photos that a query gives, as a
+ *		stream. face_scan itself is a query over it that the server sets in its place.
  *
  * The query is read one row at a time and only as far ahead as photos are wanted in flight
  * (src/face/scan.h), which bounds them in number and bytes. Where rows have been found, they are
@@ -276,7 +277,7 @@ begin(FunctionCallInfo fcinfo, MemoryContext context)
 	MemoryContextRegisterResetCallback(context, &s->callback);
 	s->context = context;
 	s->group = AllocSetContextCreate(context, "faceattr faces", ALLOCSET_DEFAULT_SIZES);
-	s->model = PG_NARGS() < 2 || PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_P_COPY(1);
+	s->model = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_P_COPY(1);
 	if (get_call_result_type(fcinfo, NULL, &s->desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	s->desc = BlessTupleDesc(s->desc);
@@ -291,7 +292,7 @@ begin(FunctionCallInfo fcinfo, MemoryContext context)
 	return s;
 }
 
-/* face_scan(query text [, model text]) returns table (key text, face face) */
+/* faceattr_scan(query text, model text) returns setof (key text, face face) */
 PG_FUNCTION_INFO_V1(faceattr_scan);
 Datum
 faceattr_scan(PG_FUNCTION_ARGS)

@@ -4,29 +4,35 @@
  *
  * The service is a child of this worker, and a stranger to the server: it gets the descriptor of
  * the ring (ring.h), a clean environment and stderr, which leads to the server's log, and nothing
- * else. So whatever becomes of it, the postmaster sees no child of its own crash, and no session is
- * taken down. The worker is attached to shared memory, for its latch, but runs nothing that a
- * stranger has written, and believes the ring only what can do no harm.
+ * else (launch.c). So whatever becomes of it, the postmaster sees no child of its own crash, and no
+ * session is taken down. The worker is attached to shared memory, for its latch, but runs nothing
+ * that a stranger has written, and believes the ring only what can do no harm.
  *
- * States, as the ring's header shows them. Only this worker changes them, but for one change.
+ * The state is the worker's own. The ring's header shows it, for sessions to go by, and there the
+ * service moves it in two ways only, which the worker follows when it looks.
  *
  *	STOPPED -> STARTING   postgresql.conf has asked for it, or a session, which sets `wish` and
  *	                      this worker's latch
  *	STARTING -> READY     the service itself, when its device is open
- *	-> STOPPED            it has ended by itself, being idle, or was told to by SIGTERM
+ *	-> STOPPED            the service itself, being idle; or it was told to by SIGTERM
  *	-> USELESS            it has ended with status 2: this machine lacks what it needs. It is tried
  *	                      again after ten minutes, when settings change, or when a session asks for
  *	                      less: for any device where a GPU was looked for
- *	-> WAITING            it has ended in another way. It is tried again after a pause, which begins
- *	                      with 0.1 s and doubles up to 30 s, until one has run a batch
+ *	-> WAITING            it has ended in another way, or was killed, or could not be forked. It is
+ *	                      tried again after a pause, which begins with 0.1 s and doubles up to
+ *	                      30 s, until one has run a batch
+ *
+ * In STOPPED and WAITING a process may still be there, about to end or killed: no other one is
+ * started before it is gone. Otherwise these, and USELESS, are of no process. What the header shows
+ * then is put right every second, since sessions that believed in a service would wait for it.
  *
  * Whichever it was: the state is changed first, so that no session begins a request; then requests
  * in flight are settled, each of which becomes one ERROR of its session.
  *
  * While it lives, the worker looks at it every second. One that is busy and whose header->beat
- * stands still for ten seconds, one that has not started within a minute, and one that shows what
- * it cannot be, is killed, and then it is like any other death. Slots of sessions that are
- * no more are freed.
+ * stands still for ten seconds, one that is starting and does not move for a minute, and one that
+ * shows what it cannot be, is killed, and that is its death, though the kernel may take longer.
+ * Slots of sessions that are no more are freed.
  *
  * The service does not outlive the worker, nor the worker the postmaster: the kernel kills the
  * service when the worker ends, however that comes. Where shared memory is made anew, after a
@@ -37,17 +43,11 @@
  */
 #include "supervisor.h"
 
-#include <fcntl.h>
 #include <math.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "../nn/cuda.h"
 #include "../service/client.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -64,7 +64,6 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-#define PROGRAM "faceattr-service"
 #define SECOND INT64CONST(1000000) /* microseconds, as all times of fa_ring_now() */
 #define CHECK_INTERVAL SECOND
 #define START_LIMIT (60 * SECOND)
@@ -75,10 +74,9 @@
 #define LOG_BURST 5
 #define LOG_INTERVAL (60 * SECOND)
 #define SESSION_PATIENCE (2 * SECOND) /* of a session: for a pause, or a worker not there yet */
+#define WANTED_AGAIN (SECOND / 10)    /* after which a session says again that it wants it */
 #define EXIT_USELESS 2
 #define EXIT_DEVICE_LOST 3
-#define EXIT_NOT_EXECUTED 127
-#define RING_FD 3
 
 int faceattr_run_in;
 int faceattr_decode_in;
@@ -95,6 +93,8 @@ typedef struct Supervisor
 	pg_atomic_uint32 useless_for; /* the wish that the latest USELESS one was to fulfil */
 	pg_atomic_uint32 has_gpus;    /* see service_has_gpus() */
 	pg_atomic_uint64 next_start;  /* when WAITING or USELESS ends */
+	pg_atomic_uint64 failed_at; /* when it last failed a session that can do without it; 0: never */
+	pg_atomic_uint64 rests_since; /* see service_rests_since() */
 } Supervisor;
 
 static Supervisor *shared;  /* NULL: not preloaded */
@@ -114,13 +114,14 @@ static struct
 {
 	pid_t pid; /* 0: none */
 	ServiceWish wish;
-	int64 started, moved; /* when its beat was last seen to have changed */
-	int64 stopping;       /* since when it is about to end; 0: it is not */
+	int64 since; /* that it is in this state */
+	int64 moved; /* when its beat was last seen to have changed */
 	uint64 beat, batches;
-	Shown shown;            /* all zero: it was not ready yet */
-	bool replaced;          /* it has been told to end so that another is started */
-	const char *killed_for; /* what it has done; NULL: it has not been killed */
+	Shown shown;   /* all zero: it was not ready yet */
+	bool replaced; /* it has been told to end so that another is started */
 } child;
+
+static fa_service_state state = FA_SERVICE_STOPPED; /* of it, or of its absence */
 
 static struct
 {
@@ -160,7 +161,7 @@ supervisor_preload(void)
 		return;
 	if (fa_ring_create(faceattr_service_slots, &ring, &ring_error) != FA_OK)
 	{
-		ereport(WARNING, (errmsg("%s cannot be had: %s", PROGRAM, ring_error.message),
+		ereport(WARNING, (errmsg("%s cannot be had: %s", SERVICE_PROGRAM, ring_error.message),
 						  errdetail_internal("%s", ring_error.detail)));
 		return;
 	}
@@ -187,6 +188,8 @@ supervisor_attach(void *memory, bool found)
 	pg_atomic_init_u32(&shared->useless_for, WISH_NONE);
 	pg_atomic_init_u32(&shared->has_gpus, 0);
 	pg_atomic_init_u64(&shared->next_start, 0);
+	pg_atomic_init_u64(&shared->failed_at, 0);
+	pg_atomic_init_u64(&shared->rests_since, 0);
 	if (ring.header == NULL)
 		return;
 	/* No session lives that could own a slot, and whatever process has got its number since. */
@@ -216,15 +219,45 @@ service_pause(void)
 	return left <= 0 ? 0 : (int) ((left + SECOND - 1) / SECOND);
 }
 
-static void
-ask_for(ServiceWish wish)
+int64
+service_rests_since(void)
 {
-	Latch *latch = (Latch *) (uintptr_t) pg_atomic_read_u64(&shared->latch);
+	return (int64) pg_atomic_read_u64(&shared->rests_since);
+}
+
+void
+service_has_failed(int64 within)
+{
+	int64 now = fa_ring_now();
+	int64 before = (int64) pg_atomic_exchange_u64(&shared->failed_at, (uint64) now);
+
+	if (before != 0 && now - before < within)
+		pg_atomic_write_u64(&shared->rests_since, (uint64) now);
+}
+
+bool
+service_is_ready(void)
+{
+	_Atomic int64_t *wanted = &ring.header->wanted;
+	int64_t now = fa_ring_now(), before = atomic_load(wanted);
+
+	/* first, so that it either sees this or is seen to end */
+	while (before != FA_RING_ENDS && now - before > WANTED_AGAIN &&
+		   !atomic_compare_exchange_weak(wanted, &before, now))
+		;
+	return before != FA_RING_ENDS && atomic_load(&ring.header->state) == FA_SERVICE_READY;
+}
+
+void
+service_ask_for(ServiceWish wish)
+{
 	uint32 before = pg_atomic_read_u32(&shared->wish);
+	Latch *latch;
 
 	while (before < wish && !pg_atomic_compare_exchange_u32(&shared->wish, &before, wish))
 		;
-	if (latch != NULL)
+	latch = (Latch *) (uintptr_t) pg_atomic_read_u64(&shared->latch);
+	if (before < wish && latch != NULL) /* else it knows */
 		SetLatch(latch);
 }
 
@@ -242,7 +275,9 @@ service_start(ServiceWish wish)
 		switch (atomic_load(&header->state))
 		{
 			case FA_SERVICE_READY:
-				return true;
+				if (service_is_ready())
+					return true;
+				break;
 			case FA_SERVICE_USELESS:
 				if (pg_atomic_read_u32(&shared->useless_for) >= wish)
 					return false;
@@ -258,7 +293,7 @@ service_start(ServiceWish wish)
 		}
 		if (now - since > SESSION_PATIENCE + (service_has_supervisor() ? START_LIMIT : 0))
 			return false;
-		ask_for(wish);
+		service_ask_for(wish);
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FA_RING_PATIENCE,
 				  PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -266,157 +301,7 @@ service_start(ServiceWish wish)
 	}
 }
 
-/* --- The child, before it is the service ---------------------------------------------- */
-
-/* What the service may know of the server's environment, by how it begins. */
-static char **
-clean_environment(void)
-{
-	static const char *const kept[] = {
-		"PATH=", "HOME=", "LANG=", "LC_",   "TZ=",    "TMPDIR=", "LD_",      "ONEDNN_",
-		"DNNL_", "OMP_",  "GOMP_", "CUDA_", "CUDNN_", "NVIDIA_", "FACEATTR_"};
-	char **clean;
-	int n = 0, all = 0;
-
-	while (environ[all] != NULL)
-		all++;
-	clean = palloc(sizeof(char *) * (all + 1));
-	for (int i = 0; i < all; i++)
-		for (size_t k = 0; k < lengthof(kept); k++)
-			if (strncmp(environ[i], kept[k], strlen(kept[k])) == 0)
-			{
-				clean[n++] = environ[i];
-				break;
-			}
-	clean[n] = NULL;
-	return clean;
-}
-
-/* All above RING_FD: the server's files and sockets. */
-static void
-close_others(void)
-{
-	struct rlimit limit;
-
-#ifdef SYS_close_range
-	if (syscall(SYS_close_range, RING_FD + 1, ~0U, 0) == 0)
-		return;
-#endif
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-		limit.rlim_cur = 65536;
-	for (rlim_t fd = RING_FD + 1; fd < limit.rlim_cur; fd++)
-		close((int) fd);
-}
-
-/* What is short of memory kills the service, which costs a few statements, before a session. */
-static void
-offer_to_oom_killer(void)
-{
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	(void) !write(fd, "500", 3);
-	close(fd);
-}
-
-/* Between fork and exec: only what signal handlers may call, too. All signals are blocked. */
-static _Noreturn void
-become_service(pid_t parent, const char *program, char **arguments, char **environment)
-{
-	struct sigaction standard = {.sa_handler = SIG_DFL};
-	static const char failed[] = PROGRAM " could not be executed\n";
-	sigset_t none;
-	int null;
-
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
-		_exit(EXIT_NOT_EXECUTED);
-	for (int i = 1; i < NSIG; i++)
-		sigaction(i, &standard, NULL);
-	setpgid(0, 0);
-	offer_to_oom_killer();
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || chdir("/") != 0 ||
-		(ring.fd == RING_FD ? fcntl(ring.fd, F_SETFD, 0) : dup2(ring.fd, RING_FD)) < 0)
-		_exit(EXIT_NOT_EXECUTED);
-	close_others();
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	execve(program, arguments, environment);
-	(void) !write(STDERR_FILENO, failed, sizeof(failed) - 1);
-	_exit(EXIT_NOT_EXECUTED);
-}
-
-/* --- Start ----------------------------------------------------------------------------- */
-
-static char *
-cuda_library(void)
-{
-	char *path = psprintf("%s/%s", pkglib_path, FA_CUDA_LIBRARY);
-
-	return access(path, R_OK) == 0 ? path : NULL;
-}
-
-/* A directory for what is known of a GPU from one start to the next; NULL: none. */
-static char *
-plan_cache(void)
-{
-	const char *home = getenv("HOME");
-	char *path;
-
-	if (home == NULL)
-		return NULL;
-	path = psprintf("%s/.cache", home);
-	(void) mkdir(path, S_IRWXU);
-	path = psprintf("%s/faceattr", path);
-	(void) mkdir(path, S_IRWXU);
-	return access(path, W_OK) == 0 ? path : NULL;
-}
-
-/* Where one wishes for a GPU, it is not to go on with a CPU. */
-static const char *
-device_argument(ServiceWish wish)
-{
-	if (faceattr_device == DEVICE_CPU)
-		return "cpu";
-	return faceattr_device == DEVICE_GPU || wish == WISH_GPU ? "gpu" : "auto";
-}
-
-static char **
-service_arguments(char *program, ServiceWish wish)
-{
-	const char *device = device_argument(wish);
-	char *cuda = cuda_library();
-	char **arguments = palloc0(sizeof(char *) * 20);
-	int n = 0;
-
-	arguments[n++] = program;
-	arguments[n++] = "--ring";
-	arguments[n++] = psprintf("%d", RING_FD);
-	arguments[n++] = "--slots";
-	arguments[n++] = psprintf("%d", ring.slots);
-	arguments[n++] = "--weights";
-	arguments[n++] = faceattr_weights_directory();
-	arguments[n++] = "--device";
-	arguments[n++] = pstrdup(device);
-	arguments[n++] = "--gpu-device";
-	arguments[n++] = psprintf("%d", faceattr_gpu_device);
-	arguments[n++] = "--threads";
-	arguments[n++] = psprintf("%d", faceattr_threads);
-	if (strcmp(device, "cpu") != 0 && cuda != NULL)
-	{
-		char *plans = plan_cache();
-
-		arguments[n++] = "--cuda";
-		arguments[n++] = cuda;
-		if (plans != NULL)
-		{
-			arguments[n++] = "--plan-cache";
-			arguments[n++] = plans;
-		}
-	}
-	return arguments;
-}
+/* --- What the header shows ------------------------------------------------------------- */
 
 static void
 show_settings(void)
@@ -439,18 +324,27 @@ show_error(const char *error)
 	atomic_store(&header->last_error_time, (int64) time(NULL));
 }
 
-/* No service is there: nothing is left of what the latest one has shown of itself. */
+/* As this worker knows it, whatever somebody has written there. Nothing is left of an older one. */
 static void
-show_state(fa_service_state state)
+show_state(void)
 {
 	fa_ring_header *header = ring.header;
 
 	atomic_store(&header->state, state);
 	atomic_store(&header->pid, 0);
 	atomic_store(&header->started, 0);
+	atomic_store(&header->wanted, 0);
 	memset(header->engine, 0, sizeof(header->engine));
 	memset(header->device, 0, sizeof(header->device));
 	memset(header->models, 0, sizeof(header->models));
+}
+
+static void
+enter(fa_service_state entered)
+{
+	state = entered;
+	child.since = fa_ring_now();
+	show_state();
 }
 
 static void
@@ -459,42 +353,11 @@ wait_until(int64 when)
 	pg_atomic_write_u64(&shared->next_start, (uint64) when);
 }
 
-static void
-start_service(ServiceWish wish)
+static int
+settle(const char *why)
 {
-	char *program, **arguments, **environment;
-	char directory[MAXPGPATH];
-	pid_t parent = getpid();
-	sigset_t all, before;
-
-	strlcpy(directory, my_exec_path, sizeof(directory));
-	get_parent_directory(directory);
-	program = psprintf("%s/%s", directory, PROGRAM);
-	arguments = service_arguments(program, wish);
-	environment = clean_environment();
-	past.device = faceattr_device;
-	past.gpu_device = faceattr_gpu_device;
-	past.threads = faceattr_threads;
-	memset(&child, 0, sizeof(child));
-	child.wish = wish;
-	child.started = child.moved = fa_ring_now();
-	child.batches = atomic_load(&ring.header->batches);
-	show_settings();
-	show_state(FA_SERVICE_STARTING);
-
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	child.pid = fork();
-	if (child.pid == 0)
-		become_service(parent, program, arguments, environment);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (child.pid < 0)
-	{
-		child.pid = 0;
-		ereport(ERROR, (errmsg("could not fork %s: %m", PROGRAM))); /* the worker starts again */
-	}
-	atomic_store(&ring.header->pid, (uint32) child.pid);
-	ereport(DEBUG1, (errmsg("%s (PID %d) has been started", PROGRAM, (int) child.pid)));
+	return fa_ring_settle(&ring, FA_DEVICE_LOST, SERVICE_PROGRAM " ended while it had the request",
+						  why);
 }
 
 /* --- Death ------------------------------------------------------------------------------ */
@@ -504,7 +367,7 @@ log_death(const char *how, const char *why, int requests)
 {
 	int64 now = fa_ring_now();
 	int64 earned = (now - past.credit_since) / LOG_INTERVAL;
-	char *others = "";
+	char *others = "", *process = "";
 
 	past.credit = Min(past.credit + earned, LOG_BURST);
 	/* the minute begins where there is room for its line */
@@ -518,7 +381,9 @@ log_death(const char *how, const char *why, int requests)
 	if (past.unsaid > 0)
 		others = psprintf(" It has ended %d more times since the message before.", past.unsaid);
 	past.unsaid = 0;
-	ereport(LOG, (errmsg_internal("%s (PID %d) %s", PROGRAM, (int) child.pid, how),
+	if (child.pid != 0)
+		process = psprintf(" (PID %d)", (int) child.pid);
+	ereport(LOG, (errmsg_internal("%s%s %s", SERVICE_PROGRAM, process, how),
 				  errdetail_internal("%sRequests in flight: %d. Another starts in %.1f s.%s", why,
 									 requests, past.pause / (double) SECOND, others)));
 }
@@ -531,10 +396,10 @@ became_useless(void)
 	fa_ring_text(reason, sizeof(reason), ring.header->last_error, sizeof(reason));
 	pg_atomic_write_u32(&shared->useless_for, child.wish);
 	wait_until(fa_ring_now() + USELESS_PAUSE);
-	show_state(FA_SERVICE_USELESS);
-	fa_ring_settle(&ring, FA_DEVICE_LOST, PROGRAM " cannot run here", reason);
+	enter(FA_SERVICE_USELESS);
+	fa_ring_settle(&ring, FA_DEVICE_LOST, SERVICE_PROGRAM " cannot run here", reason);
 	if (strcmp(reason, past.useless) != 0)
-		ereport(LOG, (errmsg_internal("%s cannot run here: %s", PROGRAM, reason),
+		ereport(LOG, (errmsg_internal("%s cannot run here: %s", SERVICE_PROGRAM, reason),
 					  child.wish == WISH_GPU ? errdetail("Sessions go on with the CPU.") : 0));
 	strlcpy(past.useless, reason, sizeof(past.useless));
 }
@@ -549,13 +414,12 @@ crashed(const char *how, bool has_told_why)
 
 	past.pause = worked || past.pause == 0 ? SHORTEST_PAUSE : Min(2 * past.pause, LONGEST_PAUSE);
 	wait_until(fa_ring_now() + past.pause);
-	show_state(FA_SERVICE_WAITING);
+	enter(FA_SERVICE_WAITING);
 	atomic_fetch_add(&ring.header->restarts, 1);
 	if (!has_told_why)
-		show_error(psprintf("%s %s", PROGRAM, how));
+		show_error(psprintf("%s %s", SERVICE_PROGRAM, how));
 	fa_ring_text(reason, sizeof(reason), ring.header->last_error, sizeof(reason));
-	requests = fa_ring_settle(&ring, FA_DEVICE_LOST, PROGRAM " ended while it had the request",
-							  has_told_why ? reason : psprintf("It %s.", how));
+	requests = settle(has_told_why ? reason : psprintf("It %s.", how));
 	log_death(how, has_told_why ? psprintf("%s. ", reason) : "", requests);
 }
 
@@ -566,9 +430,8 @@ stopped(void)
 	if (!child.replaced)
 		pg_atomic_write_u32(&shared->wish, WISH_NONE);
 	past.pause = 0;
-	show_state(FA_SERVICE_STOPPED);
-	fa_ring_settle(&ring, FA_DEVICE_LOST, PROGRAM " ended while it had the request",
-				   "It was told to end.");
+	enter(FA_SERVICE_STOPPED);
+	settle("It was told to end.");
 }
 
 static void
@@ -577,8 +440,12 @@ buried(int status)
 	int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 
-	if (child.killed_for != NULL)
-		crashed(child.killed_for, false);
+	if (state == FA_SERVICE_WAITING) /* killed: all that has been told */
+	{
+		settle("It was killed.");
+		if (service_pause() * SECOND > past.pause)
+			wait_until(fa_ring_now() + past.pause);
+	}
 	else if (signal == SIGTERM || code == 0)
 		stopped();
 	else if (code == EXIT_USELESS)
@@ -592,29 +459,60 @@ buried(int status)
 
 /* false: it lives. */
 static bool
-bury(int options)
+bury(void)
 {
 	int status;
 
 	if (child.pid == 0)
 		return true;
-	if (waitpid(child.pid, &status, options) != child.pid)
+	if (waitpid(child.pid, &status, WNOHANG) != child.pid)
 		return false;
 	buried(status);
 	return true;
 }
 
+/*
+ * Dead from now on, though the kernel may take its time, for a driver that hangs say: nobody begins
+ * a request or waits for one. Nothing of it runs any more, so its slots can be settled; and no
+ * other one is started before it is gone.
+ */
 static void
 kill_service(const char *why)
 {
-	if (child.killed_for == NULL)
-		kill(child.pid, SIGKILL);
-	child.killed_for = why;
+	if (state == FA_SERVICE_WAITING)
+		return; /* for the first reason */
+	kill(child.pid, SIGKILL);
+	crashed(why, false);
+}
+
+/* --- Start ------------------------------------------------------------------------------- */
+
+static void
+start_service(ServiceWish wish)
+{
+	past.device = faceattr_device;
+	past.gpu_device = faceattr_gpu_device;
+	past.threads = faceattr_threads;
+	memset(&child, 0, sizeof(child));
+	child.wish = wish;
+	child.moved = fa_ring_now();
+	child.batches = atomic_load(&ring.header->batches);
+	show_settings();
+	enter(FA_SERVICE_STARTING);
+	child.pid = service_launch(&ring, wish);
+	if (child.pid < 0)
+	{
+		child.pid = 0;
+		crashed(psprintf("could not be forked: %m"), false);
+		return;
+	}
+	atomic_store(&ring.header->pid, (uint32) child.pid);
+	ereport(DEBUG1, (errmsg("%s (PID %d) has been started", SERVICE_PROGRAM, (int) child.pid)));
 }
 
 /* --- Life --------------------------------------------------------------------------------- */
 
-/* It has shown something, and shows something else now. */
+/* It is ready, and has shown something else before, or nothing. */
 static bool
 is_damaged(void)
 {
@@ -629,7 +527,22 @@ is_damaged(void)
 	memcpy(now.engine, header->engine, sizeof(now.engine));
 	if (memcmp(&child.shown, &none, sizeof(none)) == 0)
 		child.shown = now;
-	return memcmp(&child.shown, &now, sizeof(now)) != 0;
+	return now.started == 0 || memcmp(&child.shown, &now, sizeof(now)) != 0;
+}
+
+/* What the header shows of it can move it on; what should not be there is damage. */
+static void
+follow(uint32 shown)
+{
+	if (state != FA_SERVICE_STARTING && state != FA_SERVICE_READY)
+		return;
+	if (shown == FA_SERVICE_STOPPED ||
+		(shown == FA_SERVICE_READY && atomic_load(&ring.header->wanted) == FA_RING_ENDS))
+		enter(FA_SERVICE_STOPPED); /* by itself, being idle */
+	else if (state == FA_SERVICE_STARTING && shown == FA_SERVICE_READY)
+		state = FA_SERVICE_READY;
+	else if (shown != state || (state == FA_SERVICE_READY && is_damaged()))
+		kill_service("had damaged its memory, and was killed");
 }
 
 /* Of this server: a process that has got the number of one that is no more is none. */
@@ -644,25 +557,33 @@ watch(void)
 {
 	int64 now = fa_ring_now();
 	uint64 beat = atomic_load(&ring.header->beat);
-	uint32 state = atomic_load(&ring.header->state);
 
 	fa_ring_reclaim(&ring, is_session);
 	show_settings(); /* whatever has become of them */
-	if (beat != child.beat || !fa_ring_busy(&ring))
+	if (beat != child.beat || (state == FA_SERVICE_READY && !fa_ring_busy(&ring)))
 		child.moved = now;
 	child.beat = beat;
-	child.stopping = state != FA_SERVICE_STOPPED ? 0 : child.stopping == 0 ? now : child.stopping;
-	if (state == FA_SERVICE_STOPPED)
+	follow(atomic_load(&ring.header->state));
+	switch (state)
 	{
-		if (now - child.stopping > BEAT_LIMIT)
-			kill_service("did not end, and was killed");
+		case FA_SERVICE_STARTING:
+			if (now - child.moved > START_LIMIT)
+				kill_service("had not started within a minute, and was killed");
+			break;
+		case FA_SERVICE_READY:
+			if (now - child.moved > BEAT_LIMIT)
+				kill_service("had stood still for ten seconds, and was killed");
+			break;
+		case FA_SERVICE_STOPPED:
+			show_state();
+			if (now - child.since > BEAT_LIMIT)
+				kill_service("did not end, and was killed");
+			break;
+		default: /* killed: sessions need not wait for what may take long */
+			show_state();
+			if (now - child.since > SESSION_PATIENCE)
+				wait_until(now + LONGEST_PAUSE);
 	}
-	else if (state == FA_SERVICE_STARTING && now - child.started > START_LIMIT)
-		kill_service("had not started within a minute, and was killed");
-	else if (state != FA_SERVICE_STARTING && (state != FA_SERVICE_READY || is_damaged()))
-		kill_service("had damaged its memory, and was killed");
-	else if (now - child.moved > BEAT_LIMIT)
-		kill_service("had stood still for ten seconds, and was killed");
 }
 
 /* What postgresql.conf wishes for, without a session. */
@@ -670,7 +591,7 @@ static ServiceWish
 standing_wish(void)
 {
 	bool has_gpus = faceattr_run_in != RUN_IN_BACKEND && faceattr_device != DEVICE_CPU &&
-					cuda_library() != NULL;
+					service_cuda_library() != NULL;
 
 	pg_atomic_write_u32(&shared->has_gpus, has_gpus);
 	if (faceattr_run_in == RUN_IN_SERVICE)
@@ -684,47 +605,54 @@ reload(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	show_settings();
-	ask_for(standing_wish());
-	if (child.pid != 0)
+	service_ask_for(standing_wish());
+	if (state == FA_SERVICE_STARTING || state == FA_SERVICE_READY)
 	{
 		if (past.device != faceattr_device || past.gpu_device != faceattr_gpu_device ||
 			past.threads != faceattr_threads)
 		{
 			child.replaced = true;
-			atomic_store(&ring.header->state, FA_SERVICE_STOPPED); /* it takes no more */
+			enter(FA_SERVICE_STOPPED); /* it takes no more */
 			kill(child.pid, SIGTERM);
 		}
 		return;
 	}
 	past.pause = 0;
 	past.useless[0] = '\0';
-	show_state(FA_SERVICE_STOPPED);
+	wait_until(0);
+	if (child.pid == 0)
+		enter(FA_SERVICE_STOPPED);
 }
 
-/* Starts it, if that is due. Returns milliseconds until something may be due; -1: nothing. */
-static long
+/*
+ * No service lives. Who has nothing to do with it may have written to its memory all the same: that
+ * is put right. Then it is started, if that is due.
+ */
+static void
 start_if_due(void)
 {
 	ServiceWish wish = (ServiceWish) pg_atomic_read_u32(&shared->wish);
-	int64 left = (int64) pg_atomic_read_u64(&shared->next_start) - fa_ring_now();
-	bool due;
+	bool pause_is_over = fa_ring_now() >= (int64) pg_atomic_read_u64(&shared->next_start);
 
-	switch (atomic_load(&ring.header->state))
-	{
-		case FA_SERVICE_STOPPED:
-			due = wish != WISH_NONE;
-			left = -1;
-			break;
-		case FA_SERVICE_USELESS:
-			due = left <= 0 || wish > pg_atomic_read_u32(&shared->useless_for);
-			break;
-		default:
-			due = left <= 0;
-	}
-	if (!due)
-		return left < 0 ? -1 : (long) (left / 1000 + 1);
-	start_service(wish);
-	return CHECK_INTERVAL / 1000;
+	show_state();
+	settle("");
+	fa_ring_reclaim(&ring, is_session);
+	if (state == FA_SERVICE_STOPPED ? wish != WISH_NONE
+		: state == FA_SERVICE_USELESS
+			? pause_is_over || wish > pg_atomic_read_u32(&shared->useless_for)
+			: pause_is_over)
+		start_service(wish);
+}
+
+/* Milliseconds until there is something to look at. */
+static long
+next_look(void)
+{
+	int64 left = (int64) pg_atomic_read_u64(&shared->next_start) - fa_ring_now();
+
+	if (state != FA_SERVICE_WAITING || child.pid != 0 || left > CHECK_INTERVAL)
+		left = CHECK_INTERVAL;
+	return (long) (Max(left, 0) / 1000 + 1);
 }
 
 static void
@@ -737,7 +665,23 @@ child_changed(SIGNAL_ARGS)
 	errno = number;
 }
 
-/* Tells the service to end, and makes sure that it does. */
+/* Waits for its death so many hundredths of a second; false: it lives. */
+static bool
+bury_within(int hundredths)
+{
+	for (int i = 0; i < hundredths; i++)
+	{
+		if (bury())
+			return true;
+		pg_usleep(10000);
+	}
+	return false;
+}
+
+/*
+ * Tells the service to end, and sees to it. One that the kernel cannot end does not hold up the
+ * server's shutdown: it is nobody's any more, and dies when it can.
+ */
 static void
 worker_ends(int code, Datum argument)
 {
@@ -746,15 +690,13 @@ worker_ends(int code, Datum argument)
 	pg_atomic_write_u64(&shared->latch, 0);
 	if (child.pid == 0)
 		return;
+	if (state != FA_SERVICE_WAITING)
+		enter(FA_SERVICE_STOPPED);
 	kill(child.pid, SIGTERM);
-	for (int i = 0; i < 100; i++)
-	{
-		if (bury(WNOHANG))
-			return;
-		pg_usleep(10000);
-	}
+	if (bury_within(100))
+		return;
 	kill(child.pid, SIGKILL);
-	(void) bury(0);
+	(void) bury_within(200);
 }
 
 extern PGDLLEXPORT void faceattr_supervisor_main(Datum argument);
@@ -770,19 +712,14 @@ faceattr_supervisor_main(Datum argument)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGCHLD, child_changed);
 	BackgroundWorkerUnblockSignals();
-	/* of a worker before this one */
-	show_state(FA_SERVICE_STOPPED);
-	fa_ring_settle(&ring, FA_DEVICE_LOST, PROGRAM " ended while it had the request", "");
-	fa_ring_reclaim(&ring, is_session);
+	enter(FA_SERVICE_STOPPED);
 	before_shmem_exit(worker_ends, (Datum) 0);
 	pg_atomic_write_u64(&shared->latch, (uint64) (uintptr_t) MyLatch);
-	ask_for(standing_wish());
+	service_ask_for(standing_wish());
 	show_settings();
 
 	for (;;)
 	{
-		long timeout = CHECK_INTERVAL / 1000;
-
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(context);
@@ -791,12 +728,11 @@ faceattr_supervisor_main(Datum argument)
 			proc_exit(1); /* 0 would mean that the server can do without */
 		if (ConfigReloadPending)
 			reload();
-		if (bury(WNOHANG))
-			timeout = start_if_due();
+		if (bury())
+			start_if_due();
 		else
 			watch();
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
-						 timeout, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT, next_look(),
+						 PG_WAIT_EXTENSION);
 	}
 }

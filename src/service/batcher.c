@@ -3,8 +3,8 @@
  *		Requests of all sessions for the same network, precision and image size become one batch.
  *
  * Two threads meet here. The intake (main.c) calls fa_batcher_add, which copies a request's pixels
- *to the end of an open batch: while the engine runs one batch, the next is filled. The runner,
- *which alone touches engine and models, takes the open batch whose oldest request is the oldest,
+ * to the end of an open batch: while the engine runs one batch, the next is filled. The runner,
+ * which alone touches engine and models, takes the open batch whose oldest request is the oldest,
  * runs it, and puts every request's share of the outputs into its reply. One mutex guards the list
  * of open batches and the queue of models to load.
  *
@@ -14,14 +14,18 @@
  * same batch come together in the next one, too.
  *
  * Where the engine runs streams of batches, the next batch of the same kind goes up while the
- *device works on the one before: the runner is asked for it meanwhile, and answers the one before
+ * device works on the one before: the runner is asked for it meanwhile, and answers the one before
  * when it is done. Anything else that waits ends the stream. Loading and making room happen
  * between streams, when nothing is at work.
+ *
+ * When nothing is to be done the runner makes models ready for what is to come (warming.c), and
+ * leaves that the moment there is work.
  */
 #include "batcher.h"
 
 #include "loader.h"
 #include "models.h"
+#include "warming.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -34,7 +38,6 @@
 #define MAX_BYTES ((size_t) 64 << 20)  /* of a batch of more than one request */
 #define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
 #define SPARE_BYTES (4 * KEPT_BYTES)   /* of all buffers of those that are not in use */
-#define USUAL_SIDE 640                 /* of a photo at detection */
 #define LOOK_BACK 20                   /* batch delays after which nobody is expected */
 #define LOOK_AGAIN 50       /* microseconds between questions whether the device is busy */
 #define LONGEST_STREAM 1000 /* batches; then the limit of memory is looked at again */
@@ -100,6 +103,7 @@ struct fa_batcher
 	/* the runner's */
 	fa_shape *shapes;
 	fa_interrupt beat;
+	fa_warming warming;
 };
 
 /* --- Ends --------------------------------------------------------------------------- */
@@ -257,20 +261,6 @@ never_stop(void *argument)
 	return false;
 }
 
-/* A black image of the size, in the service's fastest precision; nobody waits for the outputs. */
-static void
-warm_up(fa_batcher *b, fa_model *model, int count, int height, int width)
-{
-	uint8_t *black = calloc((size_t) count * height * width, 3);
-	fa_batch batch = {count, height, width, black};
-	float *outputs[FA_MAX_OUTPUTS] = {NULL};
-	fa_error error;
-
-	if (black != NULL)
-		b->interface->run(model, &batch, outputs, &b->beat, &error);
-	free(black);
-}
-
 /* --- The runner: loading -----------------------------------------------------------------
  */
 
@@ -278,25 +268,23 @@ static void
 load_next(fa_batcher *b, const to_load *l)
 {
 	fa_reply reply = {.status = FA_OK};
-	const fa_served_model *fresh = NULL;
+	fa_served_model *fresh = NULL;
 	fa_error error;
+	fa_status status =
+		fa_load(b->ring, b->models, l->slot, &l->request, &b->beat, &reply, &fresh, &error);
 
-	if (fa_load(b->ring, b->models, l->slot, &l->request, &b->beat, &reply, &fresh, &error) ==
-		FA_OK)
+	if (status == FA_OK && fresh != NULL)
+		status = fa_warm_up_model(&b->warming, fresh, &b->beat, &error);
+	if (status == FA_OK)
 	{
-		if (fresh != NULL)
-			warm_up(b, fresh->attributes.model, 1, fresh->attributes.height,
-					fresh->attributes.width);
 		fa_ring_finish(b->ring, l->slot, &reply);
+		return;
 	}
-	else
-	{
-		if (error.status != FA_NOT_FOUND) /* which is a question's usual answer */
-			show_error(b->ring, &error);
-		fa_service_refuse(b->ring, l->slot, &error);
-		if (error.status == FA_DEVICE_LOST)
-			fa_service_die(b->ring, &error);
-	}
+	if (status != FA_NOT_FOUND) /* which is a question's usual answer */
+		show_error(b->ring, &error);
+	fa_service_refuse(b->ring, l->slot, &error);
+	if (status == FA_DEVICE_LOST)
+		fa_service_die(b->ring, &error);
 }
 
 /* --- The runner: batches ------------------------------------------------------------------- */
@@ -538,12 +526,14 @@ end_batch(fa_batcher *b, batch *of, const size_t sizes[FA_MAX_OUTPUTS], fa_statu
 	for (int i = 0; i < of->requests; i++)
 		atomic_fetch_add(&header->wait_time, (uint64_t) (of->started - of->shares[i].submitted));
 	atomic_fetch_add(&header->run_time, (uint64_t) (fa_ring_now() - of->started));
-	atomic_fetch_add(&header->images, (uint64_t) of->count);
-	atomic_fetch_add(&header->batches, 1);
-	atomic_fetch_add(&header->fill[fill_bin(of->count)], 1);
 	never_stop(b);
 	if (status == FA_OK)
+	{
+		atomic_fetch_add(&header->images, (uint64_t) of->count);
+		atomic_fetch_add(&header->batches, 1); /* by which the supervisor knows that it works */
+		atomic_fetch_add(&header->fill[fill_bin(of->count)], 1);
 		hand_out(b, of, sizes);
+	}
 	else
 	{
 		show_error(b->ring, error);
@@ -671,14 +661,42 @@ run_batch(fa_batcher *b, batch *of)
 	end_batch(b, of, sizes, status, &error);
 }
 
-void
-fa_batcher_warm_up(fa_batcher *b, fa_precision fastest)
+/* --- The runner: idle
+ * -----------------------------------------------------------------------------
+ */
+
+/* An interrupt's question. */
+static bool
+there_is_work(void *argument)
 {
-	fa_model *detector;
+	fa_batcher *b = argument;
+	bool work;
+
+	never_stop(b);
+	pthread_mutex_lock(&b->lock);
+	work = b->load_count > 0;
+	for (const batch *open = b->open; open != NULL && !work; open = open->next)
+		work = open->requests > 0;
+	pthread_mutex_unlock(&b->lock);
+	return work;
+}
+
+/* A model is made ready for more; without the lock. */
+static void
+use_idle_time(fa_batcher *b)
+{
+	fa_interrupt interrupt = {there_is_work, b};
 	fa_error error;
 
-	if (fa_models_detector(b->models, fastest, &detector, &error) == FA_OK)
-		warm_up(b, detector, 1, USUAL_SIDE, USUAL_SIDE);
+	if (fa_warm_up_more(&b->warming, &interrupt, &error) == FA_DEVICE_LOST)
+		fa_service_die(b->ring, &error);
+	fa_models_show(b->models);
+}
+
+fa_status
+fa_batcher_warm_up(fa_batcher *b, fa_precision fastest, fa_error *error)
+{
+	return fa_warm_up_detector(&b->warming, fastest, &b->beat, error);
 }
 
 void
@@ -706,9 +724,25 @@ fa_batcher_run(fa_batcher *b)
 			run_batch(b, taken);
 			pthread_mutex_lock(&b->lock);
 		}
+		else if (wait < 0 && fa_warming_has_more(&b->warming))
+		{
+			pthread_mutex_unlock(&b->lock);
+			use_idle_time(b);
+			pthread_mutex_lock(&b->lock);
+		}
 		else
 			sleep_until_added(b, wait);
 	}
+}
+
+void
+fa_batcher_close(fa_batcher *b)
+{
+	if (b == NULL)
+		return;
+	fa_models_close(b->models);
+	free(b->shapes);
+	free(b);
 }
 
 fa_status
@@ -734,10 +768,10 @@ fa_batcher_open(const fa_engine_interface *interface, fa_engine *engine, const c
 	}
 	if (status != FA_OK)
 	{
-		fa_models_close(b->models);
-		free(b);
+		fa_batcher_close(b);
 		return status;
 	}
+	b->warming = (fa_warming){.interface = interface, .models = b->models, .ring = ring};
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&b->lock, NULL);

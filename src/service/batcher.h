@@ -14,7 +14,9 @@ extern fa_status fa_batcher_open(const fa_engine_interface *interface, fa_engine
 								 const char *directory, fa_ring *ring, fa_batcher **batcher,
 								 fa_error *error);
 /* Runs the detector once, so that the first request does not wait for what that takes. */
-extern void fa_batcher_warm_up(fa_batcher *batcher, fa_precision fastest);
+extern fa_status fa_batcher_warm_up(fa_batcher *batcher, fa_precision fastest, fa_error *error);
+/* One that has not run; the engine stays. */
+extern void fa_batcher_close(fa_batcher *batcher);
 /* For ever, in the thread that opened the engine. */
 extern _Noreturn void fa_batcher_run(fa_batcher *batcher);
 /* Takes over a RUNNING slot of kind RUN or LOAD; request: a copy of the slot's. */

@@ -62,7 +62,7 @@ resolve(const fa_ring *ring, const fa_request *r, fa_precision *precision, fa_er
 
 fa_status
 fa_load(const fa_ring *ring, fa_models *models, int slot, const fa_request *r,
-		const fa_interrupt *beat, fa_reply *reply, const fa_served_model **fresh, fa_error *error)
+		const fa_interrupt *beat, fa_reply *reply, fa_served_model **fresh, fa_error *error)
 {
 	const fa_attribute_model *a;
 	fa_precision precision = FA_PRECISION_AUTO;

@@ -13,6 +13,6 @@
  */
 extern fa_status fa_load(const fa_ring *ring, fa_models *models, int slot,
 						 const fa_request *request, const fa_interrupt *beat, fa_reply *reply,
-						 const fa_served_model **fresh, fa_error *error);
+						 fa_served_model **fresh, fa_error *error);
 
 #endif

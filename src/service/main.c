@@ -3,14 +3,16 @@
  *		faceattr-service: the process that runs networks for all sessions of a server.
  *
  * The supervisor (src/pg/supervisor.c) starts it with the descriptor of the ring and nothing else.
- *It opens its device, gives up what it does not need (sandbox.c), and then has two kinds of threads
- *beside the main one, which runs networks (batcher.c): the intake below, which hands submitted
- *slots to those who work on them, and those that read photos (photos.c). It never waits for a
- *session, and ends by exit when it has been idle for long, or by any signal: nothing here needs an
- *orderly end.
+ * It gives up the files that it does not need (sandbox.c), opens its device, runs the detector,
+ * gives up system calls, and then has two kinds of threads beside the main one, which runs networks
+ * (batcher.c): the intake below, which hands submitted slots to those who work on them, and those
+ * that read photos (photos.c). It never waits for a session, and ends by exit when it has been idle
+ * for long, or by any signal: nothing here needs an orderly end. One that went to the CPU for want
+ * of a GPU, because a session would have it on any device, ends when it is idle after ten minutes,
+ * too: the GPU may be back, and as long as this one lives nobody looks.
  *
  * Exit status: 0 idle, 2 this machine has not what it needs, 3 the device is lost; the header says
- *why.
+ * why.
  */
 #include <argp.h>
 #include <pthread.h>
@@ -29,7 +31,10 @@
 #include "sandbox.h"
 
 #define USELESS 2
-#define IDLE_CHECK 1000000 /* microseconds */
+/* microseconds */
+#define IDLE_CHECK 1000000
+#define PHOTO_TIME 10000000 /* that a session may take to read one */
+#define TIME_ON_CPU 600000000
 
 typedef struct options
 {
@@ -129,24 +134,6 @@ open_gpu(service *s, fa_error *error)
 	return s->interface->open(&with, &s->engine, error);
 }
 
-static void
-open_device(service *s)
-{
-	fa_engine_options cpu = {.threads = s->o.threads};
-	fa_error error;
-
-	if (strcmp(s->o.device, "cpu") != 0)
-	{
-		if (open_gpu(s, &error) == FA_OK)
-			return;
-		if (strcmp(s->o.device, "gpu") == 0)
-			useless(s, &error);
-	}
-	s->interface = &fa_cpu_engine;
-	if (s->interface->open(&cpu, &s->engine, &error) != FA_OK)
-		useless(s, &error);
-}
-
 /* "model name : Intel ..." of the first processor. */
 static void
 name_processor(char *text, size_t size)
@@ -166,29 +153,66 @@ name_processor(char *text, size_t size)
 		fclose(file);
 }
 
-/* Returns the precision that AUTO is. */
-static fa_precision
-show_device(service *s)
+/* Shows what the device can do; *fastest: the precision that AUTO is. */
+static fa_status
+show_device(service *s, fa_precision *fastest, fa_error *error)
 {
 	fa_ring_header *header = s->ring.header;
 	uint32_t precisions = 0;
 	fa_precision resolved;
-	fa_error error;
 
 	for (int p = FA_PRECISION_FP32; p <= FA_PRECISION_TF32; p++)
-		if (s->interface->resolve_precision(s->engine, (fa_precision) p, &resolved, &error) ==
-			FA_OK)
+		if (s->interface->resolve_precision(s->engine, (fa_precision) p, &resolved, error) == FA_OK)
 			precisions |= UINT32_C(1) << p;
-	if (s->interface->resolve_precision(s->engine, FA_PRECISION_AUTO, &resolved, &error) != FA_OK)
-		useless(s, &error);
+	FA_TRY(s->interface->resolve_precision(s->engine, FA_PRECISION_AUTO, fastest, error));
 	atomic_store(&header->precisions, precisions);
-	atomic_store(&header->fastest, resolved);
+	atomic_store(&header->fastest, *fastest);
 	snprintf(header->engine, sizeof(header->engine), "%s", s->interface->name);
 	if (s->interface->describe != NULL)
 		s->interface->describe(s->engine, header->device, sizeof(header->device));
 	else
 		name_processor(header->device, sizeof(header->device));
-	return resolved;
+	return FA_OK;
+}
+
+/* The engine is open: from there to a batcher that has run the detector. */
+static fa_status
+prepare(service *s, fa_error *error)
+{
+	fa_precision fastest;
+
+	FA_TRY(show_device(s, &fastest, error));
+	FA_TRY(fa_batcher_open(s->interface, s->engine, s->o.weights, &s->ring, &s->batcher, error));
+	return fa_batcher_warm_up(s->batcher, fastest, error);
+}
+
+/* A GPU that fails now is as good as none. */
+static void
+prepare_device(service *s)
+{
+	fa_engine_options cpu = {.threads = s->o.threads};
+	fa_error error;
+	fa_status status;
+
+	if (strcmp(s->o.device, "cpu") != 0)
+	{
+		status = open_gpu(s, &error);
+		if (status == FA_OK)
+		{
+			status = prepare(s, &error);
+			if (status == FA_OK)
+				return;
+			fa_batcher_close(s->batcher);
+			s->interface->close(s->engine);
+		}
+		if (strcmp(s->o.device, "gpu") == 0 && status == FA_DEVICE_LOST)
+			fa_service_die(&s->ring, &error); /* a new process may find it again */
+		if (strcmp(s->o.device, "gpu") == 0)
+			useless(s, &error);
+	}
+	s->interface = &fa_cpu_engine;
+	if (s->interface->open(&cpu, &s->engine, &error) != FA_OK || prepare(s, &error) != FA_OK)
+		useless(s, &error);
 }
 
 /* --- Intake
@@ -226,16 +250,33 @@ is_deserted(const fa_ring *ring)
 }
 
 /*
- * Ends, unless a session has come: who claims a slot looks at the state once more (exchange.c), so
- * that one of both sees the other.
+ * Ends, unless a session has a slot or has chosen this service lately: one that reads a photo first
+ * is not seen meanwhile. From the exchange on, which one that chooses it now would make fail, no
+ * other session comes.
  */
 static void
-end_if_deserted(fa_ring *ring)
+end_if_unwanted(fa_ring_header *header, const fa_ring *ring, int64_t idle)
 {
-	atomic_store(&ring->header->state, FA_SERVICE_STOPPED);
-	if (is_deserted(ring))
-		_exit(0);
-	atomic_store(&ring->header->state, FA_SERVICE_READY);
+	int64_t wanted = atomic_load(&header->wanted), now = fa_ring_now();
+
+	if (wanted <= now && now - wanted <= (idle > PHOTO_TIME ? idle : PHOTO_TIME))
+		return;
+	if (!is_deserted(ring) ||
+		!atomic_compare_exchange_strong(&header->wanted, &wanted, FA_RING_ENDS))
+		return;
+	atomic_store(&header->state, FA_SERVICE_STOPPED);
+	_exit(0);
+}
+
+/* Microseconds after which a CPU that was taken for want of a GPU is given up; 0: never. */
+static int64_t
+time_on_cpu(const service *s)
+{
+	const char *test = getenv("FACEATTR_TEST_TIME_ON_CPU"); /* seconds */
+
+	if (s->interface != &fa_cpu_engine || s->o.cuda == NULL)
+		return 0;
+	return test == NULL ? TIME_ON_CPU : atoi(test) * INT64_C(1000000);
 }
 
 static void *
@@ -243,7 +284,7 @@ take_requests(void *argument)
 {
 	service *s = argument;
 	fa_ring_header *header = s->ring.header;
-	int64_t busy = fa_ring_now();
+	int64_t busy = fa_ring_now(), started = busy, on_cpu = time_on_cpu(s);
 
 	for (;;)
 	{
@@ -262,10 +303,9 @@ take_requests(void *argument)
 		if (fa_ring_busy(&s->ring))
 			busy = fa_ring_now();
 		else if (idle > 0 && fa_ring_now() - busy > idle)
-		{
-			end_if_deserted(&s->ring);
-			busy = fa_ring_now();
-		}
+			end_if_unwanted(header, &s->ring, idle);
+		else if (on_cpu > 0 && fa_ring_now() - started > on_cpu)
+			end_if_unwanted(header, &s->ring, 0);
 		if (!untidy)
 			fa_ring_wait_doorbell(&s->ring, seen, IDLE_CHECK);
 	}
@@ -292,7 +332,7 @@ main(int argc, char **argv)
 		NULL,
 		NULL};
 	static service s = {.o = {.ring = -1, .slots = 64, .threads = 1, .device = "auto"}};
-	fa_precision fastest;
+	unsigned confined;
 	pthread_t intake;
 	fa_error error;
 
@@ -304,14 +344,12 @@ main(int argc, char **argv)
 	}
 	prctl(PR_SET_DUMPABLE, 0); /* photos do not belong into core files */
 	signal(SIGXFSZ, SIG_IGN);  /* a limit of files' sizes is an error of one request */
-	open_device(&s);
-	fastest = show_device(&s);
-	if (fa_batcher_open(s.interface, s.engine, s.o.weights, &s.ring, &s.batcher, &error) != FA_OK)
-		useless(&s, &error);
-	atomic_store(&s.ring.header->confined,
-				 fa_sandbox_enter(&s.o.weights, 1, s.o.plan_cache, s.interface != &fa_cpu_engine));
+	confined = fa_sandbox_files(&(fa_sandbox){s.o.weights, s.o.plan_cache,
+											  strcmp(s.o.device, "cpu") == 0 ? NULL : s.o.cuda});
+	prepare_device(&s);
+	confined |= fa_sandbox_calls(s.interface != &fa_cpu_engine);
+	atomic_store(&s.ring.header->confined, confined);
 	fa_service_use(&s.ring);
-	fa_batcher_warm_up(s.batcher, fastest);
 	atomic_store(&s.ring.header->started, fa_ring_now());
 	atomic_store(&s.ring.header->state, FA_SERVICE_READY);
 	if (fa_photos_start(&s.ring, photo_threads(), &s.photos, &error) != FA_OK)

@@ -99,20 +99,6 @@ memory_of(const fa_models *m, const fa_served_model *model)
 	return model->attributes.model == NULL ? 0 : m->interface->memory(model->attributes.model);
 }
 
-/* Bytes on the device, detectors included. */
-static uint64_t
-device_memory(const fa_models *m)
-{
-	uint64_t bytes = 0;
-
-	for (int i = 0; i < FA_RING_MODELS; i++)
-		bytes += memory_of(m, &m->models[i]);
-	for (int i = 0; i < PRECISIONS; i++)
-		if (m->detectors[i] != NULL)
-			bytes += m->interface->memory(m->detectors[i]);
-	return bytes;
-}
-
 /* Bytes of the host's: files, or on a CPU the models themselves. */
 static uint64_t
 host_memory(const fa_models *m)
@@ -142,34 +128,43 @@ oldest(fa_models *m, const fa_served_model *but, bool on_device)
 	return found;
 }
 
-/* Within the limits, as far as others than `but` can be spared. */
-static void
-keep_limits(fa_models *m, const fa_served_model *but)
-{
-	uint64_t on_device = atomic_load(&m->ring->header->device_memory);
-	uint64_t on_host = atomic_load(&m->ring->header->model_memory);
-	fa_served_model *victim;
-
-	while (has_own_memory(m) && on_device > 0 && device_memory(m) > on_device &&
-		   (victim = oldest(m, but, true)) != NULL)
-		leave_device(m, victim);
-	while (host_memory(m) > on_host && (victim = oldest(m, but, false)) != NULL &&
-		   victim->last_use < fa_ring_now() - IN_USE)
-		forget(m, victim);
-}
-
 bool
 fa_models_make_room(fa_models *m, const fa_served_model *but)
 {
-	bool made = false;
+	fa_served_model *victim = has_own_memory(m) ? oldest(m, but, true) : NULL;
 
-	for (int i = 0; i < FA_RING_MODELS && has_own_memory(m); i++)
-		if (&m->models[i] != but && m->models[i].attributes.model != NULL)
-		{
-			leave_device(m, &m->models[i]);
-			made = true;
-		}
-	return made;
+	if (victim == NULL)
+		return false;
+	leave_device(m, victim);
+	return true;
+}
+
+/*
+ * The device's limit may be another since the last time. The engine keeps to it by itself, and
+ * needs help only where models would have to leave.
+ */
+static void
+follow_device_limit(fa_models *m, const fa_served_model *but)
+{
+	size_t limit = atomic_load(&m->ring->header->device_memory);
+
+	if (m->interface->set_memory_limit == NULL)
+		return;
+	while (!m->interface->set_memory_limit(m->engine, limit))
+		if (!fa_models_make_room(m, but))
+			break;
+}
+
+/* Within the host's limit, as far as others than `but` can be spared. */
+static void
+keep_host_limit(fa_models *m, const fa_served_model *but)
+{
+	uint64_t limit = atomic_load(&m->ring->header->model_memory);
+	fa_served_model *victim;
+
+	while (host_memory(m) > limit && (victim = oldest(m, but, false)) != NULL &&
+		   victim->last_use < fa_ring_now() - IN_USE)
+		forget(m, victim);
 }
 
 static fa_status
@@ -242,12 +237,13 @@ fa_models_get(fa_models *m, const uint8_t key[FA_SERVICE_KEY], fa_precision prec
 	*model = find(m, key, precision);
 	if (*model == NULL && file == NULL)
 		return fa_fail(error, FA_NOT_FOUND, "faceattr-service does not have the model");
+	follow_device_limit(m, *model);
 	if (*model == NULL)
 		FA_TRY(load(m, key, precision, file, model, error));
 	else if ((*model)->attributes.model == NULL)
 		FA_TRY(put_on_device(m, *model, &(fa_bytes){(*model)->file, (*model)->file_length}, error));
 	(*model)->last_use = fa_ring_now();
-	keep_limits(m, *model);
+	keep_host_limit(m, *model);
 	fa_models_show(m);
 	return FA_OK;
 }
@@ -255,12 +251,16 @@ fa_models_get(fa_models *m, const uint8_t key[FA_SERVICE_KEY], fa_precision prec
 fa_status
 fa_models_detector(fa_models *m, fa_precision precision, fa_model **model, fa_error *error)
 {
+	fa_status status = FA_OK;
+
+	follow_device_limit(m, NULL);
+	if (m->detectors[precision] == NULL)
+		do
+			status = m->interface->load(m->engine, &m->detector_net, &m->detector_weights,
+										precision, &m->detectors[precision], error);
+		while (status == FA_NO_MEMORY && fa_models_make_room(m, NULL));
 	*model = m->detectors[precision];
-	if (*model == NULL)
-		FA_TRY(m->interface->load(m->engine, &m->detector_net, &m->detector_weights, precision,
-								  &m->detectors[precision], error));
-	*model = m->detectors[precision];
-	return FA_OK;
+	return status;
 }
 
 const fa_net *

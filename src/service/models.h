@@ -41,7 +41,10 @@ extern fa_status fa_models_get(fa_models *models, const uint8_t key[FA_SERVICE_K
 extern fa_status fa_models_detector(fa_models *models, fa_precision precision, fa_model **model,
 									fa_error *error);
 extern const fa_net *fa_models_detector_net(const fa_models *models);
-/* Takes everything off the device but the one that is about to run; false: there was nothing. */
+/*
+ * Takes the least recently used off the device, but not the one that is about to run; false: there
+ * is no other.
+ */
 extern bool fa_models_make_room(fa_models *models, const fa_served_model *but);
 /* Shows memory and use in the header. */
 extern void fa_models_show(fa_models *models);

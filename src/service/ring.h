@@ -67,7 +67,8 @@
 #define FA_RING_WORKERS 16   /* slots beyond those of sessions: see photos.c */
 #define FA_RING_MODELS 32    /* shown in the header */
 #define FA_RING_FILL_BINS 12 /* batches of 1, 2, 3-4, 5-8, ... images */
-#define FA_SERVICE_KEY 32    /* bytes of a model's key: SHA-256 */
+#define FA_RING_ENDS INT64_C(-1)
+#define FA_SERVICE_KEY 32 /* bytes of a model's key: SHA-256 */
 
 typedef enum fa_slot_state
 {
@@ -209,6 +210,12 @@ typedef struct fa_ring_header
 	_Atomic uint32_t pid;    /* of the service */
 	_Atomic uint64_t beat;   /* counted up between batches, layers and requests */
 	_Atomic int64_t started; /* fa_ring_now() when it became ready */
+	/*
+	 * When a session last chose it, who may be at a photo and ask nothing for seconds. An idle
+	 * service that ends replaces it by FA_RING_ENDS, by compare-and-swap, as sessions do with the
+	 * time: so that it has seen whoever has chosen it, or they see that it ends.
+	 */
+	_Atomic int64_t wanted;
 	_Atomic uint32_t restarts;
 	_Atomic uint32_t precisions; /* bit p: it runs in fa_precision p */
 	_Atomic uint32_t fastest;    /* what AUTO means there */

@@ -14,12 +14,23 @@ typedef enum fa_confinement
 	FA_CONFINED_FILES = 2  /* files: Landlock */
 } fa_confinement;
 
+/* What stays allowed, beside system libraries, fonts and what the kernel tells of the machine. */
+typedef struct fa_sandbox
+{
+	const char *readable; /* a directory */
+	const char *writable; /* another, or NULL */
+	const char *library;  /* a GPU's engine, yet to be loaded, with what it needs; NULL: none */
+} fa_sandbox;
+
 /*
- * For all threads, those that there are and those to come. Files: libraries, fonts, devices and
- * directories[0 ... count - 1] can be read; `writable` (or NULL) written. Returns which of
- * the two the kernel has; gpu: what its driver needs stays.
+ * Files, for this thread and those that it will start: while it is the only one, before a device is
+ * opened. Returns FA_CONFINED_FILES, or 0 where the kernel cannot.
  */
-extern unsigned fa_sandbox_enter(const char *const *directories, int count, const char *writable,
-								 bool gpu);
+extern unsigned fa_sandbox_files(const fa_sandbox *allowed);
+/*
+ * System calls, for all threads: when the device is open. gpu: what its driver needs stays. Returns
+ * FA_CONFINED_CALLS, or 0 where the kernel cannot.
+ */
+extern unsigned fa_sandbox_calls(bool gpu);
 
 #endif

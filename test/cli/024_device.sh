@@ -24,12 +24,14 @@ fails_with()
 }
 
 FACEATTR_CUDA=$dir/nothing
-export FACEATTR_CUDA
+HOME=$dir
+export FACEATTR_CUDA HOME
 ok 'no library: an error that says so' fails_with 'the CUDA engine is not installed' $train --device gpu --epochs 1 --output "$dir/none"
 ok 'auto is the CPU then' $train --device auto --epochs 2 --output "$dir/cpu"
 FACEATTR_CUDA=$PWD/${BUILD:-build}/test/gpu/emulated/faceattr_cuda.so
 if test -f "$FACEATTR_CUDA"; then
 	ok 'on a GPU' $train --device gpu --epochs 2 --output "$dir/gpu"
+	ok '... whose plans are kept for the next one' grep -q '^faceattr plans' "$dir"/.cache/faceattr/plans-*
 	ok '... which it tells' sh -c "$train --device auto --epochs 3 --output $dir/gpu --resume 2>&1 | grep -a 'trains on the GPU: .*CUDA'"
 	ok '... a training like the CPU'"'"'s' sh -c "$train --device cpu --epochs 3 --output $dir/cpu --resume"
 	ok '... which ends alike' close_to "$dir/gpu" "$dir/cpu"

@@ -15,6 +15,7 @@ reset_device(void)
 	emulated_device(90);
 	emulated_plans(EMULATED_ALL);
 	emulated_spoil_plans(0);
+	emulated_refuse(0, 0);
 	emulated_plan_costs(1, 2);
 	emulated_schedule(EMULATED_LAZY);
 	emulated_omit_wait(0);

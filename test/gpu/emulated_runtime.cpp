@@ -276,10 +276,21 @@ cudaError_t
 cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
 	CALL(cudaErrorUnknown);
-	if (attribute != cudaDevAttrComputeCapabilityMajor)
+	if (attribute != cudaDevAttrComputeCapabilityMajor &&
+		attribute != cudaDevAttrComputeCapabilityMinor)
 		emulated_complain("an attribute that is not emulated");
-	*value = capability / 10;
+	*value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
 	return cudaSuccess;
+}
+
+/* There is code for those that the Makefile names, and what runs the same. */
+cudaError_t
+cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *)
+{
+	CALL(cudaErrorInvalidDeviceFunction);
+	memset(attributes, 0, sizeof(*attributes));
+	return fails_with(capability < 75 || capability / 10 == 11 ? cudaErrorNoKernelImageForDevice
+															   : cudaSuccess);
 }
 
 cudaError_t
@@ -336,6 +347,8 @@ cudaGetErrorName(cudaError_t code)
 			return "cudaErrorNoDevice";
 		case cudaErrorInsufficientDriver:
 			return "cudaErrorInsufficientDriver";
+		case cudaErrorSystemDriverMismatch:
+			return "cudaErrorSystemDriverMismatch";
 		case cudaErrorMemoryAllocation:
 			return "cudaErrorMemoryAllocation";
 		case cudaErrorIllegalAddress:

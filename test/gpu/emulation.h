@@ -23,16 +23,24 @@ extern "C"
 
 	/* --- For the tests ----------------------------------------------------------------- */
 
-	/* What the emulated cuDNN plans: everything; no fusions; nothing. */
+	/*
+	 * What the emulated cuDNN plans: everything; no fusions; nothing; everything, but offering
+	 * the engine that always works as a last resort only.
+	 */
 	enum
 	{
 		EMULATED_ALL,
 		EMULATED_UNFUSED,
-		EMULATED_NONE
+		EMULATED_NONE,
+		EMULATED_FALLBACK
 	};
 	extern void emulated_plans(int which);
 	/* The first of the engines that cuDNN offers becomes no plan. */
 	extern void emulated_spoil_plans(int spoil);
+	/* Finalising such a descriptor, a cudnnBackendDescriptorType_t, gives that status; 0: not. */
+	extern void emulated_refuse(int type, int status);
+	/* The latest descriptor of a type that has been finalised and is alive, or NULL. */
+	extern void *emulated_latest(int type);
 	/* What one run of a plan takes on the device's clock, with tensor cores and without. */
 	extern void emulated_plan_costs(double tensor_cores, double plain);
 	/* When work is done: */

@@ -1,7 +1,7 @@
 /*
  * test_plan_cache.c
  *		Plans that are tried out, kept in a file and read again, by several processes and
- *		from damaged files; and the limit on the device's memory.
+ *		from damaged files; what cuDNN refuses; and the limit on the device's memory.
  */
 #include "device_test.h"
 
@@ -131,6 +131,116 @@ test_kept(void **state)
 		assert_true(find_file(path, &count));
 		unlink(path);
 	}
+}
+
+/* An engine's life during which a type of descriptors is refused, once the engine is open. */
+static int
+life_refused(int type, cudnnStatus_t status)
+{
+	fa_engine *engine = open_engine(&(fa_engine_options){.plan_cache = directory});
+	fa_model *model = load_small(engine, FA_PRECISION_FP16);
+	float *expected = expect_small(2), *values;
+	int before = emulated_convolutions();
+
+	emulated_refuse(type, status);
+	for (int turn = 0; turn < 3; turn++)
+	{
+		values = run_small(model, 2);
+		assert_close(values, expected, 2, 1e-2);
+		free(values);
+	}
+	emulated_refuse(0, 0);
+	free(expected);
+	cuda()->unload(model);
+	close_engine(engine);
+	return emulated_convolutions() - before;
+}
+
+/*
+ * Whatever cuDNN says of a graph, the answer is right; that there is no plan is known ever after
+ * only if the reason lies in the graph.
+ */
+static void
+test_refused_graphs(void **state)
+{
+	static const int types[] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+								CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,
+								CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR};
+	static const cudnnStatus_t passing[] = {CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE,
+											CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING,
+											CUDNN_STATUS_NOT_SUPPORTED_INCOMPATIBLE_CUDA_DRIVER,
+											CUDNN_STATUS_BAD_PARAM, CUDNN_STATUS_INTERNAL_ERROR};
+	static const cudnnStatus_t lasting[] = {
+		CUDNN_STATUS_NOT_SUPPORTED, CUDNN_STATUS_NOT_SUPPORTED_SHAPE,
+		CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN, CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE};
+	char path[512];
+	int count;
+
+	(void) state;
+	for (int t = 0; t < LENGTH(types); t++)
+	{
+		for (int i = 0; i < LENGTH(passing); i++)
+		{
+			assert_int_equal(life_refused(types[t], passing[i]), 0);
+			assert_false(find_file(path, &count));
+		}
+		for (int i = 0; i < LENGTH(lasting); i++)
+		{
+			assert_int_equal(life_refused(types[t], lasting[i]), 0);
+			assert_int_equal(life_refused(0, CUDNN_STATUS_SUCCESS), 0);
+			assert_true(find_file(path, &count));
+			unlink(path);
+		}
+	}
+	/* a sum or an activation that cannot be described: the bare convolution can */
+	assert_int_equal(
+		life_refused(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, CUDNN_STATUS_BAD_PARAM),
+		CONVOLUTIONS * (3 + TRIED));
+}
+
+/* A cuDNN without all its parts opens no engine; what else it says then is another's business. */
+static void
+test_incomplete(void **state)
+{
+	static const int missing[] = {CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE,
+								  CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING,
+								  CUDNN_STATUS_NOT_SUPPORTED_INCOMPATIBLE_CUDART,
+								  CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH, 1008};
+	fa_engine *engine;
+	fa_error error;
+
+	(void) state;
+	for (int i = 0; i < LENGTH(missing); i++)
+	{
+		emulated_refuse(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, missing[i]);
+		assert_int_equal(cuda()->open(NULL, &engine, &error), FA_UNSUPPORTED);
+		assert_int_equal(error.status, FA_UNSUPPORTED);
+		assert_non_null(strstr(error.message, "cuDNN is incomplete"));
+		assert_int_equal(emulated_alive(), 0);
+	}
+	emulated_refuse(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, CUDNN_STATUS_INTERNAL_ERROR);
+	assert_int_equal(one_life(directory, FA_PRECISION_FP16), 0);
+}
+
+/* Where none of mode A's engines becomes a plan, or none is precise enough, the last resort. */
+static void
+test_last_resort(void **state)
+{
+	char path[512], *text;
+	size_t length;
+	int count;
+
+	(void) state;
+	emulated_plans(EMULATED_FALLBACK);
+	assert_int_equal(one_life(directory, FA_PRECISION_FP32), CONVOLUTIONS);
+	assert_true(find_file(path, &count));
+	unlink(path);
+	emulated_spoil_plans(1);
+	for (int turn = 0; turn < 2; turn++)
+		assert_int_equal(one_life(directory, FA_PRECISION_FP16), CONVOLUTIONS);
+	text = read_text(path, &length);
+	assert_non_null(strstr(text, " 2 1 14 7\n"));
+	free(text);
 }
 
 /* Another device has another file. */
@@ -288,13 +398,16 @@ test_failures(void **state)
 		if (status == FA_OK)
 			status = cuda()->load(engine, &net, &weights, FA_PRECISION_FP16, &model, &error);
 		if (status == FA_OK)
+		{
+			memset(values, 0, sizeof(values)); /* the latest run's are as good */
 			status = cuda()->run(model, &batch, (float *[]){values}, NULL, &error);
+		}
 		failed = emulated_failed();
 		emulated_fail(0);
 		if (status == FA_OK)
 			assert_close(values, expected, 1, 1e-2);
-		else
-			assert_int_equal(status, error.status);
+		else if (status != error.status || error.message[0] == '\0')
+			fail_msg("call %d, %s: status %d without an error", n, failed, status);
 		errors += status != FA_OK;
 		cuda()->unload(model);
 		cuda()->close(engine);
@@ -378,6 +491,31 @@ test_programs_leave(void **state)
 	programs_leave(0, 2 * weights + (largest - weights) * 5 / 4);
 }
 
+/* Programs leave for a lower limit, weights do not; a higher one counts. */
+static void
+test_new_limits(void **state)
+{
+	size_t weights = memory_of(NULL, 0), one = memory_of(counts, 1), all = memory_of(counts, 7);
+	fa_engine *engine = open_engine(NULL);
+	fa_model *model = load_small(engine, FA_PRECISION_FP32);
+
+	(void) state;
+	for (int i = LENGTH(counts) - 1; i >= 0; i--)
+		free(run_small(model, counts[i]));
+	assert_int_equal(cuda()->memory(model), all);
+	assert_true(cuda()->set_memory_limit(engine, all));
+	assert_int_equal(cuda()->memory(model), all);
+	assert_true(cuda()->set_memory_limit(engine, one));
+	assert_int_equal(cuda()->memory(model), one); /* the latest */
+	assert_false(cuda()->set_memory_limit(engine, weights - 1));
+	assert_int_equal(cuda()->memory(model), weights);
+	assert_true(cuda()->set_memory_limit(engine, 0));
+	free(run_small(model, 64));
+	assert_true(cuda()->memory(model) > one);
+	cuda()->unload(model);
+	close_engine(engine);
+}
+
 /* Too little for the weights, or for a batch: the message names the setting; the rest works. */
 static void
 test_too_little(void **state)
@@ -438,14 +576,19 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_kept, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_refused_graphs, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_incomplete, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_last_resort, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_devices, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_nowhere, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_damaged, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_processes, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_failures, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_programs_leave, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_new_limits, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_too_little, make_directory, remove_directory),
 	};
 
+	cmocka_set_test_filter(getenv("FA_TEST")); /* one alone, by name */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,9 +5,11 @@
  *		have at least one engine, with all that is fused. Prints TAP.
  *
  * A device is its properties in JSON. Each is asked in a process of its own: cuDNN
- * remembers answers without regard to the device. A graph is asked in one batch class, each
- * in another; FA_PLANS=all asks in all of them, which takes a quarter of an hour.
+ * remembers answers without regard to the device. Graphs that several networks have are asked
+ * once, each in all batch classes that the engine runs it in, and in the sizes of batches that
+ * trainings have.
  */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 
 #define LENGTH(array) ((int) (sizeof(array) / sizeof((array)[0])))
 #define MAX_GRAPHS 4096
+#define MAX_SIZES 32
 
 typedef struct device
 {
@@ -51,11 +54,14 @@ static const struct
 	{"fp32", FA_PRECISION_FP32, 75},
 };
 
-/* A training's batch, of the classes asked */
-#define LARGEST_TRAINED 128
+/* Of trainings, whose batches are not padded: --batch, the default being 32 */
+static const int trained[] = {2, 8, 16, 24, 32, 48, 64, 96, 100, 128, 192, 256};
+
+/* What photos of 1:1, 4:3, 3:2 and 16:9 are seen on at detect_size 640, either way up. */
+static const int canvases[][2] = {{640, 640}, {640, 480}, {640, 448}, {640, 384}};
 
 static fa_gpu_conv_spec graphs[MAX_GRAPHS]; /* n is to be filled in */
-static int largest[MAX_GRAPHS];             /* the largest class that its networks run in */
+static int sizes[MAX_GRAPHS][MAX_SIZES];    /* of batches, ended by 0 */
 static int graph_count;
 
 static void
@@ -67,8 +73,9 @@ must(fa_status status, const fa_error *error)
 	exit(1);
 }
 
+/* The graph, if it is not there yet, and batches that it is asked in. */
 static void
-add_graph(const fa_gpu_conv_spec *spec, int class)
+add_graph(const fa_gpu_conv_spec *spec, const int *batches, int count)
 {
 	int k = 0;
 
@@ -78,18 +85,50 @@ add_graph(const fa_gpu_conv_spec *spec, int class)
 		abort();
 	if (k == graph_count)
 		graphs[graph_count++] = *spec;
-	if (largest[k] < class)
-		largest[k] = class;
+	for (int i = 0; i < count; i++)
+	{
+		int at = 0;
+
+		while (sizes[k][at] != 0 && sizes[k][at] != batches[i])
+			at++;
+		if (at == MAX_SIZES - 1)
+			abort();
+		sizes[k][at] = batches[i];
+	}
+}
+
+/* Those of a network's inference, in every class of batches. */
+static void
+add_inference(const fa_net *net, int height, int width)
+{
+	fa_shape *shapes = calloc(net->op_count, sizeof(fa_shape));
+	int classes[MAX_SIZES], count = 0;
+	fa_gpu_plan plan;
+	fa_error error;
+
+	for (int n = 1; n <= fa_gpu_batch_class(FA_GPU_MAX_BATCH, height, width); n *= 2)
+		classes[count++] = n;
+	must(fa_net_shapes(net, height, width, shapes, &error), &error);
+	must(fa_gpu_plan_make(&plan, net, &error), &error);
+	for (int i = 0; i < plan.step_count; i++)
+		if (fa_gpu_is_convolution(&net->ops[plan.steps[i].op]))
+		{
+			fa_gpu_conv_spec spec =
+				fa_gpu_step_spec(net, &plan.steps[i], shapes, 0, FA_PRECISION_FP32);
+
+			add_graph(&spec, classes, count);
+		}
+	fa_gpu_plan_free(&plan);
+	free(shapes);
 }
 
 /*
- * Adds the graphs of a network that are not there yet: those of inference, or those of a
- * training of all of it (trainer.h), in which nothing but bias and activation is fused.
+ * Those of a training of all of a network (trainer.h), in which nothing but bias and activation
+ * is fused.
  */
 static void
-add_graphs(const fa_net *net, int side, bool training)
+add_training(const fa_net *net, int side)
 {
-	int class = fa_gpu_batch_class(training ? LARGEST_TRAINED : FA_GPU_MAX_BATCH, side, side);
 	fa_shape *shapes = calloc(net->op_count, sizeof(fa_shape));
 	fa_gpu_plan plan;
 	fa_error error;
@@ -104,17 +143,13 @@ add_graphs(const fa_net *net, int side, bool training)
 		if (!fa_gpu_is_convolution(&net->ops[step->op]))
 			continue;
 		spec = fa_gpu_step_spec(net, step, shapes, 0, FA_PRECISION_FP32);
-		if (!training)
-		{
-			add_graph(&spec, class);
-			continue;
-		}
 		spec.residual = false;
 		if (step->norm >= 0 || step->sum >= 0)
 			spec.activation = FA_GPU_NONE;
 		spec.fused = net->ops[step->op].bias || spec.activation != FA_GPU_NONE;
-		add_graph(&spec, class);
+		add_graph(&spec, trained, LENGTH(trained));
 		spec.fused = false;
+		spec.activation = FA_GPU_NONE; /* which is not a bare convolution's */
 		for (int d = FA_GPU_BACKWARD_DATA; d <= FA_GPU_BACKWARD_FILTER; d++)
 		{
 			/* nothing learns before the first layer */
@@ -122,32 +157,51 @@ add_graphs(const fa_net *net, int side, bool training)
 				net->ops[net->ops[step->op].input[0]].kind == FA_OP_INPUT)
 				continue;
 			spec.direction = (fa_gpu_direction) d;
-			add_graph(&spec, class);
+			add_graph(&spec, trained, LENGTH(trained));
 		}
 	}
 	fa_gpu_plan_free(&plan);
 	free(shapes);
 }
 
+/* A photo's canvas, and the one for large faces, as src/face/detector.c lays them out. */
+static void
+add_canvas(const fa_net *net, int height, int width)
+{
+	add_inference(net, height, width);
+	add_inference(net, height * 4 / 10 / 32 * 32, width * 4 / 10 / 32 * 32);
+}
+
 static void
 add_networks(void)
 {
-	static const char *const names[] = {"mobilenet_v1", "resnet50", "senet50", "vgg16"};
+	static const struct
+	{
+		const char *name;
+		bool batch_norm;
+		int side;
+	} networks[] = {{"mobilenet_v1", true, 224}, {"resnet50", true, 224}, {"resnet50", true, 200},
+					{"senet50", true, 224},      {"senet50", true, 200},  {"vgg16", false, 224}};
 	static const fa_head heads[] = {{"age", 101}, {"gender", 2}, {"race", 5}, {"face", 2}};
 	fa_error error;
 	fa_net net;
 
-	for (int i = 0; i < LENGTH(names); i++)
+	for (int i = 0; i < LENGTH(networks); i++)
 		for (int hidden = 0; hidden <= 256; hidden += 256)
 		{
-			must(fa_net_by_name(names[i], &net, heads, LENGTH(heads), hidden, i < 3, 0, &error),
+			must(fa_net_by_name(networks[i].name, &net, heads, LENGTH(heads), hidden,
+								networks[i].batch_norm, 0, &error),
 				 &error);
-			add_graphs(&net, 224, false);
-			add_graphs(&net, 224, true);
+			add_inference(&net, networks[i].side, networks[i].side);
+			add_training(&net, networks[i].side);
 			fa_net_free(&net);
 		}
 	must(fa_net_yunet_n(&net, &error), &error);
-	add_graphs(&net, 640, false);
+	for (int i = 0; i < LENGTH(canvases); i++)
+	{
+		add_canvas(&net, canvases[i][0], canvases[i][1]);
+		add_canvas(&net, canvases[i][1], canvases[i][0]);
+	}
 	fa_net_free(&net);
 }
 
@@ -196,34 +250,53 @@ make_again(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_gra
 }
 
 /*
+ * What is found of engines; the graph with the first of them is *graph. Each that is listed takes
+ * its time, up to 10 ms: the first alone will do, mostly.
+ */
+static int
+find_engines(const fa_gpu_conv_spec *spec, const fa_gpu_target *target, fa_gpu_graph **graph)
+{
+	int engines;
+	fa_error error;
+
+	must(fa_gpu_graph_create(spec, target, 1, graph, &engines, &error), &error);
+	if (engines > 0)
+		return engines;
+	fa_gpu_graph_destroy(*graph);
+	must(fa_gpu_graph_create(spec, target, FA_GPU_CONFIGS, graph, &engines, &error), &error);
+	return engines;
+}
+
+static void
+name_graph(const char *name, const fa_gpu_conv_spec *s)
+{
+	printf("# %s: no engine for %d x %d x %d x %d -> %d x %d x %d, kernel %d, stride %d, "
+		   "activation %d, direction %d%s\n",
+		   name, s->n, s->in_h, s->in_w, s->in_c, s->out_h, s->out_w, s->out_c, s->kernel,
+		   s->stride, s->activation, s->direction, s->residual ? ", residual" : "");
+}
+
+/*
  * The first `count` graphs on one device in one precision; the number of those without an
  * engine, which are named unless name is NULL.
  */
 static int
-ask(const fa_gpu_target *target, const char *name, fa_precision precision, int count, bool all,
-	int *asked)
+ask(const fa_gpu_target *target, const char *name, fa_precision precision, int count, int *asked)
 {
 	int without = 0;
 
 	for (int i = 0; i < count; i++)
-	{
-		int classes = 1, chosen;
-
-		while (1 << classes <= largest[i])
-			classes++;
-		chosen = i % classes;
-		for (int c = all ? 0 : chosen; c < (all ? classes : chosen + 1); c++)
+		for (int k = 0; sizes[i][k] != 0; k++)
 		{
 			fa_gpu_conv_spec spec = graphs[i];
 			fa_gpu_graph *graph;
-			fa_error error;
 			int engines;
 
-			spec.n = 1 << c;
+			spec.n = sizes[i][k];
 			spec.type = fa_gpu_type_of(precision);
 			spec.tf32 = precision == FA_PRECISION_TF32;
-			must(fa_gpu_graph_create(&spec, target, &graph, &engines, &error), &error);
-			if (engines > 0)
+			engines = find_engines(&spec, target, &graph);
+			if (engines > 0 && k == i % 5) /* in one of its sizes, not the same of all */
 				make_again(&spec, target, graph);
 			fa_gpu_graph_destroy(graph);
 			++*asked;
@@ -231,20 +304,27 @@ ask(const fa_gpu_target *target, const char *name, fa_precision precision, int c
 				continue;
 			without++;
 			if (name != NULL)
-				printf(
-					"# %s: no engine for %d x %d x %d x %d -> %d x %d x %d, kernel %d, stride %d, "
-					"activation %d, direction %d%s\n",
-					name, spec.n, spec.in_h, spec.in_w, spec.in_c, spec.out_h, spec.out_w,
-					spec.out_c, spec.kernel, spec.stride, spec.activation, spec.direction,
-					spec.residual ? ", residual" : "");
+				name_graph(name, &spec);
 		}
-	}
 	return without;
+}
+
+/*
+ * cuDNN looks for NVIDIA's run-time compiler in every graph anew, and loads and unloads it several
+ * times, which takes twenty times as long as the answer: unless it is there.
+ */
+static void
+keep_compiler(void)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "libnvrtc.so.%d", CUDART_VERSION / 1000);
+	(void) dlopen(name, RTLD_NOW);
 }
 
 /* In a process of its own; its last words are its numbers. */
 static int
-ask_device(const device *d, bool all, int first)
+ask_device(const device *d, int first)
 {
 	fa_gpu_target target;
 	int test = first;
@@ -255,6 +335,7 @@ ask_device(const device *d, bool all, int first)
 	child = fork();
 	if (child != 0)
 		return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+	keep_compiler();
 	describe(d, &target);
 	for (int p = 0; p < LENGTH(precisions); p++)
 	{
@@ -263,8 +344,7 @@ ask_device(const device *d, bool all, int first)
 
 		if (d->architecture < precisions[p].from)
 			continue;
-		without =
-			ask(&target, precisions[p].name, precisions[p].precision, graph_count, all, &asked);
+		without = ask(&target, precisions[p].name, precisions[p].precision, graph_count, &asked);
 		printf("%sok %d - sm_%d, %s: %d graphs of %d have an engine (%.1f s)\n",
 			   without == 0 ? "" : "not ", test++, d->architecture, precisions[p].name,
 			   asked - without, asked, fa_seconds() - start);
@@ -272,7 +352,7 @@ ask_device(const device *d, bool all, int first)
 	}
 	if (d->architecture < 80) /* what it lacks: cuDNN can say no */
 	{
-		int asked = 0, without = ask(&target, NULL, FA_PRECISION_BF16, 8, false, &asked);
+		int asked = 0, without = ask(&target, NULL, FA_PRECISION_BF16, 2, &asked);
 
 		printf("%sok %d - sm_%d, bf16: none of %d graphs has an engine\n",
 			   without == asked ? "" : "not ", test, d->architecture, asked);
@@ -285,14 +365,12 @@ ask_device(const device *d, bool all, int first)
 int
 main(void)
 {
-	const char *which = getenv("FA_PLANS");
-	bool all = which != NULL && strcmp(which, "all") == 0;
 	int test = 1, died = 0;
 
 	add_networks();
 	for (int i = 0; i < LENGTH(devices); i++)
 	{
-		died += ask_device(&devices[i], all, test) != 0;
+		died += ask_device(&devices[i], test) != 0;
 		for (int p = 0; p < LENGTH(precisions); p++)
 			test += devices[i].architecture >= precisions[p].from;
 		test += devices[i].architecture < 80;

@@ -174,6 +174,97 @@ kernel_beyond_its_memory(int waits)
 	end(&s);
 }
 
+/* --- Of cuDNN's graphs */
+
+#define FILTER 512 /* bytes, before an output and after an input of as many */
+#define LATER 1024
+
+/*
+ * A convolution of one pixel of eight channels, from `in` to `out`, with a workspace at the end of
+ * the device's memory unless there is none; by the plan's handle or another.
+ */
+static void
+run_plan(size_t in, size_t out, bool has_workspace, bool own_handle)
+{
+	const fa_gpu_conv_spec spec = {.n = 1,
+								   .in_h = 1,
+								   .in_w = 1,
+								   .in_c = 8,
+								   .out_h = 1,
+								   .out_w = 1,
+								   .out_c = 8,
+								   .kernel = 1,
+								   .stride = 1};
+	scene s = begin();
+	fa_gpu_target target = {NULL, NULL};
+	cudnnHandle_t other;
+	fa_gpu_graph *graph;
+	size_t workspace;
+	fa_error error;
+	char *memory;
+	int count;
+
+	cudnnCreate(&target.handle);
+	cudnnSetStream(target.handle, s.one);
+	cudnnCreate(&other);
+	cudnnSetStream(other, s.one);
+	if (fa_gpu_graph_create(&spec, &target, FA_GPU_CONFIGS, &graph, &count, &error) != FA_OK ||
+		fa_gpu_graph_try(graph, 0, &workspace, &error) != FA_OK)
+		abort();
+	cudaMalloc((void **) &memory, BYTES + workspace);
+	cudaMemsetAsync(memory, 0, BYTES + workspace, s.one);
+	fa_gpu_graph_bind(graph, memory + in, memory + FILTER, NULL, NULL, memory + out,
+					  has_workspace ? memory + BYTES : NULL, &error);
+	if (own_handle)
+		fa_gpu_graph_execute(graph, &error);
+	else
+		cudnnBackendExecute(other, emulated_latest(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR),
+							emulated_latest(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR));
+	cudaStreamSynchronize(s.one);
+	fa_gpu_graph_destroy(graph);
+	cudaFree(memory);
+	cudnnDestroy(target.handle);
+	cudnnDestroy(other);
+	end(&s);
+}
+
+static void
+misaligned_tensor(int right)
+{
+	run_plan(right ? 0 : 8, LATER, true, true);
+}
+
+/* The last value that is read is the first that is written; or the filter is. */
+static void
+overlapping_tensors(int right)
+{
+	run_plan(LATER, right ? LATER + 32 : LATER + 16, true, true);
+}
+
+static void
+overlapping_filter(int right)
+{
+	run_plan(0, right ? LATER : FILTER + 240, true, true);
+}
+
+static void
+tensor_beyond(int right)
+{
+	run_plan(0, right ? LATER : 3 * BYTES, true, true);
+}
+
+static void
+no_workspace(int right)
+{
+	run_plan(0, LATER, right, true);
+}
+
+static void
+another_handle(int right)
+{
+	run_plan(0, LATER, true, right);
+}
+
 static void
 test_what_is_seen(void **state)
 {
@@ -192,6 +283,12 @@ test_what_is_seen(void **state)
 		{"freed", free_while_in_use, "memory is freed"},
 		{"unwritten", read_unwritten, "nobody has written"},
 		{"beyond", kernel_beyond_its_memory, "where no memory is"},
+		{"a misaligned tensor", misaligned_tensor, "a tensor: not aligned to 16 bytes"},
+		{"overlapping tensors", overlapping_tensors, "tensor 1 overlaps the result"},
+		{"an overlapping filter", overlapping_filter, "tensor 2 overlaps the result"},
+		{"a tensor beyond", tensor_beyond, "a tensor: 32 bytes that are not the device's"},
+		{"no workspace", no_workspace, "a workspace: 4096 bytes that are not the device's"},
+		{"another handle", another_handle, "a plan is run on another handle"},
 	};
 	static char words[65536];
 

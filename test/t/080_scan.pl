@@ -96,6 +96,10 @@ is(query("SELECT count(*) FROM pg_cursors"), '0', 'no cursor is left');
 is(query(q{BEGIN; SELECT (s).key FROM (SELECT face_scan('SELECT n, image FROM photos, generate_series(1, 1000000) n
 		WHERE name = ''portrait.jpg''') AS s OFFSET 0) x LIMIT 3;
 	SELECT count(*) FROM pg_cursors; COMMIT}), "1\n2\n3\n0", 'LIMIT ends a scan of a million rows');
+is(query(q{SET statement_timeout = '60s'; SELECT key FROM face_scan('SELECT n, image FROM photos, generate_series(1, 1000000) n
+		WHERE name = ''portrait.jpg''') LIMIT 3}), "1\n2\n3", '... in FROM, too');
+is(query(q{SET statement_timeout = '60s'; SELECT key FROM face_scan('SELECT n, image FROM photos, generate_series(1, 1000000) n
+		WHERE name = ''portrait.jpg''', 'default') WHERE (face).age > 0 AND key::int % 2 = 0 LIMIT 2}), "2\n4", '... where rows are chosen');
 like(failure(q{SET statement_timeout = 500; SELECT count(*) FROM face_scan('SELECT n, image FROM photos, generate_series(1, 1000000) n')}),
 	qr/statement timeout/, 'a time-out');
 is(query(q{SELECT count(*) > 0 FROM face_scan('SELECT 1, image FROM photos')}), 't', '... and another scan');

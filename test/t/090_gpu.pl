@@ -92,6 +92,10 @@ fault('device 0');
 no_gpu('no device', 'the GPU failed to be found: cudaErrorNoDevice', '.*', 'A GPU');
 fault('cudaGetDeviceCount 1 35');
 no_gpu('an old driver', 'the GPU failed to be found: cudaErrorInsufficientDriver', '.*', 'A GPU');
+fault('cudaGetDeviceCount 1 803');
+no_gpu('a driver of two versions', 'the GPU failed to be found: cudaErrorSystemDriverMismatch', '.*', 'A GPU');
+fault('device 61');
+no_gpu('an old GPU', 'the CUDA engine was not built for a GPU of compute capability 6.1', 'It needs 7.5', 'A GPU');
 fault('');
 
 # --- With one

@@ -69,6 +69,17 @@ for my $precision ('fp32', 'bf16')
 is(query($there . q{SELECT face_array(image, 'default')::text FROM photos}, 'other'),
 	query($here . q{SELECT face_array(image, 'default')::text FROM photos}, 'other'), 'another database');
 
+# A scan whose photos are read there has as many in the service at a time as there are threads.
+my $scan = q{SELECT count(*), min((face).score), max((face).score) FROM face_scan('SELECT n, image FROM photos, generate_series(1, 40) n WHERE name = ''portrait.jpg''')};
+my $shared = 'SELECT sum(n) FROM faceattr_stat_service, unnest(batch_sizes[2:]) n';
+my ($batches, $alone) = (query($shared), query("SET faceattr.threads = 1;\n$wholly$scan"));
+is(query($shared), $batches, 'one photo of one face after the other: batches of one');
+is(query("SET faceattr.threads = 4;\n$wholly$scan"), $alone, 'several at a time: the same faces');
+cmp_ok(query($shared), '>', $batches, '... in common batches');
+ok(query("SET faceattr.threads = 4;\n$wholly$ask{scan}") eq query($here . $ask{scan}), '... each with its key');
+like(errors("${there}BEGIN; DECLARE c CURSOR FOR SELECT * FROM face_scan('SELECT n, image FROM photos, generate_series(1, 40) n');\nMOVE c; SET LOCAL faceattr.decode_in = 'service'; MOVE ALL FROM c"),
+	qr/where photos are read has changed during a scan/, 'and who reads them stays the same');
+
 # A model of one's own, by its bytes: two databases, one name.
 my @models = map { my $n = $_; model_file("model$n", sub { $_[1][1]{labels} = ["m$n", "f$n"] }) } 0, 1;
 query("SELECT face_model_import('mine', '$models[0]')");
@@ -102,6 +113,8 @@ is(service($node, q{requests > 100, images > 100, batches BETWEEN 50 AND images,
 	't|t|t|t|t|0|t', 'what it has done');
 is(service($node, '(SELECT sum(b) FROM unnest(batch_sizes) b) = batches AND cardinality(batch_sizes) = 12 AND batch_sizes[4] + batch_sizes[5] + batch_sizes[6] > 0'), 't', 'sizes of batches');
 is(query($there . q{SELECT count(*) FROM photos, face_attributes(image); SELECT count(*) FROM faceattr_stat_models WHERE location = 'private' OR pins > 0}), "26\n0", 'a session has no model of its own');
+like(errors("SET faceattr.threads = 4;\n${wholly}SET statement_timeout = 700;\n" . $scan =~ s/40/100000/r), qr/statement timeout/, 'a scan with several photos there is cancelled');
+ok($node->poll_query_until('postgres', 'SELECT slots_in_use = 0 AND abandoned > 0 FROM faceattr_stat_service'), '... and leaves no slot');
 my $pid = service($node, 'pid');
 my ($parent) = slurp_file("/proc/$pid/status") =~ /^PPid:\s+(\d+)/m;
 like(slurp_file("/proc/$parent/cmdline"), qr/faceattr supervisor/, "the supervisor's child");

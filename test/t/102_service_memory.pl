@@ -76,6 +76,17 @@ sub scribble
 	sysseek($memory, $position, SEEK_SET) // die $!;
 	syswrite($memory, $bytes) // die $!;
 }
+
+# Who insists on the service does not read a photo for himself when it dies while it is looked at: it
+# is ready then, and of no time. The supervisor, which would find that odd, does not look.
+my ($supervisor) = slurp_file('/proc/' . service($node, 'pid') . '/status') =~ /^PPid:\s+(\d+)/m;
+kill 'STOP', $supervisor;
+scribble(56, pack 'q<', 0);    # fa_ring_header.started
+my (undef, $out, $error) = $node->psql('postgres', "SET faceattr.run_in = 'auto'; $read_there $ask");
+is($out, '', 'no answer of the session itself');
+like($error, qr/ERROR:  faceattr-service is not running\n(?:DETAIL.*\n)?HINT:  Repeat the statement/, 'but an error');
+kill 'CONT', $supervisor;
+ok(service_becomes($node, q{restarts = 1 AND state = 'ready'}), 'the supervisor does find it odd');
 sub noise { return join '', map { chr rand 256 } 1 .. $_[0] }
 my $seed = $ENV{SEED} // time ^ $$;
 srand $seed;

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use Faceattr;
+use File::Basename;
 use File::Copy;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -18,9 +19,15 @@ unlink "$libraries/faceattr_cuda.so";
 copy($emulated, "$libraries/faceattr_cuda.so") or die $!;
 chmod 0755, "$libraries/faceattr_cuda.so";
 
-# What fails in processes that load the library from now on.
-$ENV{FACEATTR_EMULATED_FAULTS} = write_image('faults', '');
-sub fault { return write_image('faults', "$_[0]\n") }
+# What fails in processes that load the library from now on; where the service may read it.
+my $faults = $ENV{FACEATTR_EMULATED_FAULTS} = dirname(shipped_file('default')) . '/faults';
+sub fault
+{
+	open my $file, '>', $faults or die "$faults: $!";
+	print $file "$_[0]\n";
+	close $file or die $!;
+}
+fault('');
 
 my $node = PostgreSQL::Test::Cluster->new('gpu_service');
 $node->init;
@@ -85,16 +92,23 @@ sub leaves
 query(with_model($_)) for 0, 1;
 leaves(2, 'model0 model1 model2 default', 'without a limit all are there');
 configure('faceattr.gpu_memory', '1MB');
-ok($node->poll_query_until('postgres', with_model(0) . 'SELECT count(*) = 1 FROM faceattr_stat_service_models WHERE resident', "$answers[0]\nt"), 'where not even one fits, the one in use is there');
-leaves($_, "model$_", "one after the other: $_") for 1, 2, 0;
+my ($none, $too_little) = ('', '');
+for (1 .. 50)
+{
+	($none, $too_little) = session(with_model(0));
+	last if $too_little ne '';
+	usleep 100_000;
+}
+like($too_little, qr/ERROR:  53200: faceattr\.gpu_memory is too small for .*\nDETAIL:  .* MB are needed/, 'where not even one fits, the setting is named');
+is($none . on_the_gpu(), '', 'and none is there');
 
-# As much as two take, with the detector
-my $room = 24;
+# As much as two take, with the detector and a batch: raised step by step, which the engine that is open heeds
+my $room = 8;
 do
 {
-	$room += 8;
+	$room += 4;
 	configure('faceattr.gpu_memory', "${room}MB");
-	query(with_model($_)) for 1, 2;
+	session(with_model($_)) for 1, 2;
 } until $room >= 512 || on_the_gpu() eq 'model1 model2';
 leaves(1, 'model1 model2', "two fit in $room MB");
 leaves(0, 'model0 model1', 'a third one takes the place of the one not used for longest');
@@ -140,6 +154,8 @@ is(query($age), $expected, 'and answers');
 
 configure('faceattr.gpu_idle_timeout', '1s');
 ok(service_becomes($node, q{state = 'stopped'}), 'idle, it gives the GPU back');
+is(query($age), $expected, 'auto goes on with the CPU');
+ok(service_becomes($node, q{state = 'ready'}), 'and has asked for it');
 is(query("SELECT faceattr_stat_reset(); $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n1", 'auto has it back');
 configure('faceattr.gpu_idle_timeout', 0);
 

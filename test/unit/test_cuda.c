@@ -95,14 +95,39 @@ test_without_cudnn(void **state)
 	unlink(path);
 }
 
+/* Where plans are kept: below the user's home, if there is one that can be written. */
+static void
+test_plan_directory(void **state)
+{
+	char home[] = "/tmp/faceattr-home-XXXXXX", path[4096], expected[128];
+
+	(void) state;
+	assert_non_null(mkdtemp(home));
+	setenv("HOME", home, 1);
+	snprintf(expected, sizeof(expected), "%s/.cache/faceattr", home);
+	for (int turn = 0; turn < 2; turn++) /* it is made, it is there */
+	{
+		assert_true(fa_plan_directory(path, sizeof(path)));
+		assert_string_equal(path, expected);
+		assert_int_equal(access(path, W_OK), 0);
+	}
+	assert_false(fa_plan_directory(path, strlen(expected)));
+	assert_int_equal(rmdir(expected), 0);
+	*strrchr(expected, '/') = '\0';
+	assert_int_equal(rmdir(expected), 0);
+	assert_int_equal(rmdir(home), 0);
+	assert_false(fa_plan_directory(path, sizeof(path)));
+	unsetenv("HOME");
+	assert_false(fa_plan_directory(path, sizeof(path)));
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_missing),
-		cmocka_unit_test(test_no_library),
-		cmocka_unit_test(test_open),
-		cmocka_unit_test(test_without_cudnn),
+		cmocka_unit_test(test_missing),        cmocka_unit_test(test_no_library),
+		cmocka_unit_test(test_open),           cmocka_unit_test(test_without_cudnn),
+		cmocka_unit_test(test_plan_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,6 +126,63 @@ scan_all(int threads)
 	fa_scan_close(scan);
 }
 
+/* On an engine that likes batches the detector gets photos of one shape together: the same faces.
+ */
+static int most_together;
+
+static fa_status
+count_images(fa_model *model, const fa_batch *batch, float *const *outputs,
+			 const fa_interrupt *interrupt, fa_error *why)
+{
+	if (batch->count > most_together && batch->height != 224)
+		most_together = batch->count;
+	return fa_cpu_engine.run(model, batch, outputs, interrupt, why);
+}
+
+static void
+test_batches(void **state)
+{
+	fa_engine_interface batching = fa_cpu_engine;
+	fa_pipeline *usual = pipeline;
+	fa_scan *scan;
+	int done, count = 0;
+
+	(void) state;
+	batching.batch = 8;
+	batching.run = count_images;
+	assert_int_equal(fa_pipeline_open(&batching, NULL, FA_PRECISION_FP32, "weights",
+									  "weights/default.safetensors", &pipeline, &error),
+					 FA_OK);
+	assert_int_equal(fa_scan_open(pipeline, &options, 0, &scan, &error), FA_OK);
+	for (; fa_scan_wants(scan); count++)
+		assert_int_equal(fa_scan_push(scan, photo(count).bytes, photo(count).length, &error),
+						 FA_OK);
+	assert_int_equal(fa_scan_run(scan, pipeline, &done, NULL, &error), FA_OK);
+	assert_int_equal(done, count);
+	for (int n = 0; n < done; n++)
+	{
+		const fa_faces *alone = &expected[n % 5];
+		fa_faces faces;
+
+		assert_int_equal(fa_scan_take(scan, &faces, &error), n % 7 == 3 ? FA_UNSUPPORTED : FA_OK);
+		if (n % 7 == 3)
+			continue;
+		assert_int_equal(faces.count, alone->count);
+		for (int i = 0; i < faces.count; i++)
+		{
+			const fa_face *a = &faces.faces[i], *b = &alone->faces[i];
+
+			assert_true(fabs(a->box.x1 - b->box.x1) < 0.05 && fabs(a->box.y2 - b->box.y2) < 0.05);
+			assert_true(fabsf(a->score - b->score) < 1e-3f && fabsf(a->age - b->age) < 0.05f);
+		}
+		fa_faces_free(&faces);
+	}
+	assert_true(most_together > 1 && most_together <= 8);
+	fa_scan_close(scan);
+	fa_pipeline_close(pipeline);
+	pipeline = usual;
+}
+
 static void
 test_order(void **state)
 {
@@ -213,9 +270,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),
-		cmocka_unit_test(test_bytes_in_flight),
-		cmocka_unit_test(test_interrupt),
+		cmocka_unit_test(test_order),           cmocka_unit_test(test_batches),
+		cmocka_unit_test(test_bytes_in_flight), cmocka_unit_test(test_interrupt),
 		cmocka_unit_test(test_options),
 	};
 

@@ -19,8 +19,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/shm.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -405,6 +403,28 @@ ask_once(void *argument)
 	return (void *) (uintptr_t) own.status;
 }
 
+/* A session that has chosen the service reads a photo first, and asks nothing for seconds. */
+static void
+test_idle_but_wanted(void **state)
+{
+	fa_pipeline *pipeline;
+
+	(void) state;
+	atomic_store(&ring.header->wanted, fa_ring_now());
+	atomic_store(&ring.header->idle_timeout, 1);
+	sleep_ms(3500);
+	assert_int_equal(waitpid(service, NULL, WNOHANG), 0);
+	pipeline = open_pipeline(FA_PRECISION_FP32);
+	fa_pipeline_close(pipeline);
+	/* nobody any more: it says so, and ends */
+	atomic_store(&ring.header->wanted, 0);
+	assert_int_equal(bury_service(0), 0);
+	assert_int_equal(atomic_load(&ring.header->wanted), FA_RING_ENDS);
+	atomic_store(&ring.header->wanted, 0);
+	atomic_store(&ring.header->idle_timeout, 0);
+	start_service();
+}
+
 static void
 test_killed_in_the_middle(void **state)
 {
@@ -682,7 +702,7 @@ test_no_memory(void **state)
 	fa_pipeline_close(pipeline);
 }
 
-/* --- The sandbox ------------------------------------------------------------------------------ */
+/* --- Its sandbox ------------------------------------------------------------------------------ */
 
 static bool
 kernel_confines_files(void)
@@ -709,65 +729,6 @@ test_the_service_is_confined(void **state)
 	assert_int_equal(seccomp, 2);
 }
 
-/* What is tried in a sandbox of its own, in the order of bits; a bit is set where it succeeded. */
-static unsigned
-try_everything(const char *readable, const char *secret)
-{
-	unsigned done = 0;
-	pid_t child;
-
-	done |= open(readable, O_RDONLY) >= 0 ? 1 : 0;
-	done |= open(secret, O_RDONLY) >= 0 ? 2 : 0;
-	done |= open(secret, O_WRONLY) >= 0 ? 4 : 0;
-	done |= socket(AF_INET, SOCK_STREAM, 0) >= 0 ? 8 : 0;
-	done |= kill(getppid(), 0) == 0 ? 16 : 0;
-	child = fork();
-	if (child == 0)
-		_exit(0);
-	done |= child > 0 ? 32 : 0;
-	execl("/bin/true", "true", (char *) NULL);
-	done |= shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600) >= 0 ? 64 : 0;
-	return done;
-}
-
-static void *
-nothing(void *argument)
-{
-	return argument;
-}
-
-static void
-test_sandbox(void **state)
-{
-	static const char *const directories[] = {"weights"};
-	char secret[] = "/tmp/faceattr-secret-XXXXXX";
-	unsigned allowed = kernel_confines_files() ? 1 : 1 | 2 | 4;
-	int fd = mkstemp(secret), status;
-	pid_t child;
-
-	(void) state;
-	assert_true(fd >= 0);
-	close(fd);
-	child = fork();
-	if (child == 0)
-	{
-		pthread_t thread;
-		void *memory;
-
-		fa_sandbox_enter(directories, 1, NULL, false);
-		memory = malloc(64 << 20);
-		if (pthread_create(&thread, NULL, nothing, NULL) != 0 || memory == NULL)
-			_exit(255);
-		pthread_join(thread, NULL);
-		free(memory);
-		_exit((int) try_everything(MODEL, secret));
-	}
-	waitpid(child, &status, 0);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), allowed);
-	unlink(secret);
-}
-
 int
 main(void)
 {
@@ -776,6 +737,7 @@ main(void)
 		cmocka_unit_test(test_crops_read_there),
 		cmocka_unit_test(test_batches_of_many),
 		cmocka_unit_test(test_cancel_while_stopped),
+		cmocka_unit_test(test_idle_but_wanted),
 		cmocka_unit_test(test_killed_in_the_middle),
 		cmocka_unit_test(test_decoder_that_crashes),
 		cmocka_unit_test(test_requests_that_make_no_sense),
@@ -785,7 +747,6 @@ main(void)
 		cmocka_unit_test(test_cancel_of_large_requests),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_the_service_is_confined),
-		cmocka_unit_test(test_sandbox),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
