@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@ start_service(const char *program)
 	pid = fork();
 	if (pid == 0)
 	{
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		fcntl(ring.fd, F_SETFD, 0);
 		execl(program, "faceattr-service", "--ring", fd, "--slots", slots, "--weights", "weights",
 			  "--device", "cpu", (char *) NULL);

@@ -59,6 +59,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
@@ -544,13 +545,20 @@ follow(uint32 shown)
 		kill_service("had damaged its memory, and was killed");
 }
 
+/* Of this server: a process that has got the number of one that is no more is none. */
+static bool
+is_session(uint32_t pid)
+{
+	return BackendPidGetProc((int) pid) != NULL;
+}
+
 static void
 watch(void)
 {
 	int64 now = fa_ring_now();
 	uint64 beat = atomic_load(&ring.header->beat);
 
-	fa_ring_reclaim(&ring);
+	fa_ring_reclaim(&ring, is_session);
 	show_settings(); /* whatever has become of them */
 	if (beat != child.beat || (state == FA_SERVICE_READY && !fa_ring_busy(&ring)))
 		child.moved = now;
@@ -628,7 +636,7 @@ start_if_due(void)
 
 	show_state();
 	settle("");
-	fa_ring_reclaim(&ring);
+	fa_ring_reclaim(&ring, is_session);
 	if (state == FA_SERVICE_STOPPED ? wish != WISH_NONE
 		: state == FA_SERVICE_USELESS
 			? pause_is_over || wish > pg_atomic_read_u32(&shared->useless_for)

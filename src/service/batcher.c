@@ -23,6 +23,7 @@
  */
 #include "batcher.h"
 
+#include "loader.h"
 #include "models.h"
 #include "warming.h"
 
@@ -36,6 +37,7 @@
 #define MAX_REQUESTS 256               /* of a batch */
 #define MAX_BYTES ((size_t) 64 << 20)  /* of a batch of more than one request */
 #define KEPT_BYTES ((size_t) 16 << 20) /* of a buffer between batches */
+#define SPARE_BYTES (4 * KEPT_BYTES)   /* of all buffers of those that are not in use */
 #define LOOK_BACK 20                   /* batch delays after which nobody is expected */
 #define LOOK_AGAIN 50       /* microseconds between questions whether the device is busy */
 #define LONGEST_STREAM 1000 /* batches; then the limit of memory is looked at again */
@@ -80,6 +82,12 @@ typedef struct lately
 	int64_t when;
 } lately;
 
+typedef struct to_load
+{
+	int slot;
+	fa_request request;
+} to_load;
+
 struct fa_batcher
 {
 	fa_ring *ring;
@@ -88,7 +96,9 @@ struct fa_batcher
 	pthread_mutex_t lock;
 	pthread_cond_t added;
 	batch *open, *spare; /* open: oldest first */
-	int loads[FA_RING_MAX_SLOTS + FA_RING_WORKERS], load_count;
+	size_t spare_bytes;  /* of the spare ones' buffers */
+	to_load loads[FA_RING_MAX_SLOTS + FA_RING_WORKERS];
+	int load_count;
 	lately lately[2];
 	/* the runner's */
 	fa_shape *shapes;
@@ -101,14 +111,12 @@ struct fa_batcher
 void
 fa_service_refuse(fa_ring *ring, int slot, const fa_error *error)
 {
-	fa_reply *reply = &ring->slot[slot].reply;
+	fa_reply reply = {.status = error->status};
 
-	reply->status = error->status;
-	reply->length = 0;
-	memcpy(reply->message, error->message, sizeof(reply->message));
-	memcpy(reply->detail, error->detail, sizeof(reply->detail));
+	memcpy(reply.message, error->message, sizeof(reply.message));
+	memcpy(reply.detail, error->detail, sizeof(reply.detail));
 	atomic_fetch_add(&ring->header->failed, 1);
-	fa_ring_finish(ring, slot);
+	fa_ring_finish(ring, slot, &reply);
 }
 
 static void
@@ -166,7 +174,10 @@ open_batch(fa_batcher *b, const batch_key *key, const fa_request *r)
 			return *link;
 	made = b->spare;
 	if (made != NULL)
+	{
 		b->spare = made->next;
+		b->spare_bytes -= made->capacity + made->memory_size;
+	}
 	else
 		made = calloc(1, sizeof(batch));
 	if (made == NULL)
@@ -179,8 +190,8 @@ open_batch(fa_batcher *b, const batch_key *key, const fa_request *r)
 	return made;
 }
 
-static bool
-copy_pixels(batch *to, const fa_request *r, const void *pixels)
+static fa_status
+copy_pixels(const fa_ring *ring, int slot, const fa_request *r, batch *to, fa_error *error)
 {
 	size_t before = (size_t) to->count * r->height * r->width * 3;
 
@@ -190,16 +201,16 @@ copy_pixels(batch *to, const fa_request *r, const void *pixels)
 		uint8_t *larger = realloc(to->pixels, capacity);
 
 		if (larger == NULL)
-			return false;
+			return fa_no_memory(error, capacity);
 		to->pixels = larger;
 		to->capacity = capacity;
 	}
-	memcpy(to->pixels + before, pixels, r->length);
-	return true;
+	return fa_ring_read(ring, slot, FA_AREA_REQUEST, 0, to->pixels + before, r->length, NULL,
+						error);
 }
 
-static bool
-add_run(fa_batcher *b, int slot, const fa_request *r)
+static fa_status
+add_run(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
 {
 	batch_key key = {
 		.precision = r->precision, .part = r->part, .height = r->height, .width = r->width};
@@ -207,19 +218,20 @@ add_run(fa_batcher *b, int slot, const fa_request *r)
 
 	memcpy(key.model, r->model, FA_SERVICE_KEY);
 	to = open_batch(b, &key, r);
-	if (to == NULL || !copy_pixels(to, r, fa_ring_request_area(b->ring, slot)))
-		return false; /* an empty batch may stay, for the next */
+	if (to == NULL)
+		return fa_no_memory(error, sizeof(batch));
+	FA_TRY(copy_pixels(b->ring, slot, r, to, error)); /* an empty batch may stay, for the next */
 	to->shares[to->requests++] =
 		(share){slot, (int) r->count, r->wanted, atomic_load(&b->ring->slot[slot].submitted)};
 	to->count += (int) r->count;
-	return true;
+	return FA_OK;
 }
 
 void
 fa_batcher_add(fa_batcher *b, int slot, const fa_request *request)
 {
+	fa_status status = FA_OK;
 	fa_error error;
-	bool added = true;
 
 	if (request->kind == FA_REQUEST_RUN && check_run(request, &error) != FA_OK)
 	{
@@ -228,16 +240,14 @@ fa_batcher_add(fa_batcher *b, int slot, const fa_request *request)
 	}
 	pthread_mutex_lock(&b->lock);
 	if (request->kind == FA_REQUEST_RUN)
-		added = add_run(b, slot, request);
+		status = add_run(b, slot, request, &error);
 	else
-		b->loads[b->load_count++] = slot; /* a slot has one request: there is room */
+		/* what is at work is not taken again (fa_ring_take): there is room */
+		b->loads[b->load_count++] = (to_load){slot, *request};
 	pthread_cond_signal(&b->added);
 	pthread_mutex_unlock(&b->lock);
-	if (!added)
-	{
-		fa_no_memory(&error, request->length);
+	if (status != FA_OK)
 		fa_service_refuse(b->ring, slot, &error);
-	}
 }
 
 /* --- The runner: beats ---------------------------------------------------------------- */
@@ -251,54 +261,30 @@ never_stop(void *argument)
 	return false;
 }
 
-/* --- The runner: loading ----------------------------------------------------------------- */
-
-static fa_status
-load(fa_batcher *b, int slot, const fa_request *r, fa_error *error)
-{
-	fa_bytes file = {fa_ring_request_area(b->ring, slot), r->length};
-	fa_reply *reply = &b->ring->slot[slot].reply;
-	fa_precision precision;
-	fa_served_model *model;
-
-	if (r->precision > FA_PRECISION_TF32 || r->length > FA_REQUEST_AREA)
-		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
-	precision = r->precision == FA_PRECISION_AUTO
-					? (fa_precision) atomic_load(&b->ring->header->fastest)
-					: (fa_precision) r->precision;
-	if (precision == FA_PRECISION_AUTO || precision > FA_PRECISION_TF32 ||
-		(atomic_load(&b->ring->header->precisions) & UINT32_C(1) << precision) == 0)
-		return fa_fail(error, FA_UNSUPPORTED,
-					   "the device of faceattr-service does not compute in that precision");
-	FA_TRY(fa_models_get(b->models, r->model, precision, r->length == 0 ? NULL : &file, &model,
-						 error));
-	if (r->length > 0)
-		FA_TRY(fa_warm_up_model(&b->warming, model, &b->beat, error));
-	if (model->attributes.metadata_length > FA_REPLY_AREA)
-		return fa_fail(error, FA_TOO_LARGE, "the model's metadata are too long");
-	memcpy(fa_ring_reply_area(b->ring, slot), model->attributes.metadata,
-		   model->attributes.metadata_length);
-	reply->length = model->attributes.metadata_length;
-	reply->count = precision;
-	return FA_OK;
-}
+/* --- The runner: loading -----------------------------------------------------------------
+ */
 
 static void
-load_next(fa_batcher *b, int slot)
+load_next(fa_batcher *b, const to_load *l)
 {
-	fa_request request = b->ring->slot[slot].request;
+	fa_reply reply = {.status = FA_OK};
+	fa_served_model *fresh = NULL;
 	fa_error error;
+	fa_status status =
+		fa_load(b->ring, b->models, l->slot, &l->request, &b->beat, &reply, &fresh, &error);
 
-	if (load(b, slot, &request, &error) == FA_OK)
-		fa_ring_finish(b->ring, slot);
-	else
+	if (status == FA_OK && fresh != NULL)
+		status = fa_warm_up_model(&b->warming, fresh, &b->beat, &error);
+	if (status == FA_OK)
 	{
-		if (error.status != FA_NOT_FOUND) /* which is a question's usual answer */
-			show_error(b->ring, &error);
-		fa_service_refuse(b->ring, slot, &error);
-		if (error.status == FA_DEVICE_LOST)
-			fa_service_die(b->ring, &error);
+		fa_ring_finish(b->ring, l->slot, &reply);
+		return;
 	}
+	if (status != FA_NOT_FOUND) /* which is a question's usual answer */
+		show_error(b->ring, &error);
+	fa_service_refuse(b->ring, l->slot, &error);
+	if (status == FA_DEVICE_LOST)
+		fa_service_die(b->ring, &error);
 }
 
 /* --- The runner: batches ------------------------------------------------------------------- */
@@ -390,7 +376,24 @@ run_pieces(fa_batcher *b, const batch *of, fa_served_model *served, fa_model *mo
 	return FA_OK;
 }
 
-/* Every request's part of the outputs that it wants, one after the other. */
+/* A request's part of the outputs that it wants, one after the other. */
+static fa_status
+write_outputs(fa_batcher *b, const batch *of, const share *s, size_t first,
+			  const size_t sizes[FA_MAX_OUTPUTS], fa_reply *reply, fa_error *error)
+{
+	for (int i = 0; i < FA_MAX_OUTPUTS; i++)
+	{
+		size_t bytes = sizes[i] * (size_t) s->count * sizeof(float);
+
+		if ((s->wanted & UINT32_C(1) << i) == 0 || bytes == 0)
+			continue;
+		FA_TRY(fa_ring_write(b->ring, s->slot, FA_AREA_REPLY, reply->length,
+							 of->outputs[i] + first * sizes[i], bytes, &b->beat, error));
+		reply->length += bytes;
+	}
+	return FA_OK;
+}
+
 static void
 hand_out(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS])
 {
@@ -399,33 +402,13 @@ hand_out(fa_batcher *b, const batch *of, const size_t sizes[FA_MAX_OUTPUTS])
 	for (int r = 0; r < of->requests; r++)
 	{
 		const share *s = &of->shares[r];
-		fa_reply *reply = &b->ring->slot[s->slot].reply;
-		char *to = fa_ring_reply_area(b->ring, s->slot);
-		size_t length = 0;
+		fa_reply reply = {.status = FA_OK};
 		fa_error error;
 
-		for (int i = 0; i < FA_MAX_OUTPUTS; i++)
-			if ((s->wanted & UINT32_C(1) << i) != 0)
-				length += sizes[i] * (size_t) s->count * sizeof(float);
-		if (length > FA_REPLY_AREA)
-		{
-			fa_fail(&error, FA_TOO_LARGE, "the outputs are too large for faceattr-service");
-			fa_service_refuse(b->ring, s->slot, &error);
-		}
+		if (write_outputs(b, of, s, first, sizes, &reply, &error) == FA_OK)
+			fa_ring_finish(b->ring, s->slot, &reply);
 		else
-		{
-			for (int i = 0; i < FA_MAX_OUTPUTS; i++)
-				if ((s->wanted & UINT32_C(1) << i) != 0 && sizes[i] > 0)
-				{
-					size_t n = sizes[i] * (size_t) s->count * sizeof(float);
-
-					memcpy(to, of->outputs[i] + first * sizes[i], n);
-					to += n;
-				}
-			reply->length = length;
-			reply->count = (uint32_t) s->count;
-			fa_ring_finish(b->ring, s->slot);
-		}
+			fa_service_refuse(b->ring, s->slot, &error);
 		first += (size_t) s->count;
 	}
 }
@@ -493,19 +476,22 @@ take_batch(fa_batcher *b, const batch_key *kind, int64_t *wait)
 static void
 give_back(fa_batcher *b, batch *done)
 {
+	bool room = b->spare_bytes + done->capacity + done->memory_size <= SPARE_BYTES;
+
 	b->lately[done->key.part] = (lately){done->requests, fa_ring_now()};
-	if (done->capacity > KEPT_BYTES)
+	if (done->capacity > KEPT_BYTES || !room)
 	{
 		free(done->pixels);
 		done->pixels = NULL;
 		done->capacity = 0;
 	}
-	if (done->memory_size > KEPT_BYTES)
+	if (done->memory_size > KEPT_BYTES || !room)
 	{
 		free(done->memory);
 		done->memory = NULL;
 		done->memory_size = 0;
 	}
+	b->spare_bytes += done->capacity + done->memory_size;
 	done->next = b->spare;
 	b->spare = done;
 }
@@ -725,11 +711,11 @@ fa_batcher_run(fa_batcher *b)
 	{
 		if (b->load_count > 0)
 		{
-			int slot = b->loads[0];
+			to_load next = b->loads[0];
 
 			memmove(b->loads, b->loads + 1, --b->load_count * sizeof(b->loads[0]));
 			pthread_mutex_unlock(&b->lock);
-			load_next(b, slot);
+			load_next(b, &next);
 			never_stop(b);
 			pthread_mutex_lock(&b->lock);
 		}

@@ -140,23 +140,23 @@ output_count(const fa_model *model, int i)
 	return (size_t) shape->height * shape->width * shape->channels;
 }
 
-/* Copies n floats; false: they were not all finite. */
+/* What a network can say: finite numbers, and of a sigmoid probabilities. */
 static bool
-copy_finite(float *to, const float *from, size_t n)
+can_be(const fa_model *model, int i, const float *values, size_t n)
 {
-	float worst = 0;
+	bool good = true;
 
-	memcpy(to, from, n * sizeof(float));
-	for (size_t i = 0; i < n; i++) /* x - x is NaN unless x is finite, and stays */
-		worst += to[i] - to[i];
-	return worst == 0;
+	if (model->net.ops[model->net.outputs[i].op].kind != FA_OP_SIGMOID)
+		return fa_all_finite(values, n);
+	for (size_t k = 0; k < n; k++)
+		good &= values[k] >= 0 && values[k] <= 1;
+	return good;
 }
 
 static fa_status
 take_outputs(fa_exchange *x, const fa_model *model, int count, float *const *outputs,
-			 fa_error *error)
+			 const fa_interrupt *interrupt, fa_error *error)
 {
-	const float *from = x->answer;
 	size_t expected = 0;
 
 	for (int i = 0; i < model->net.output_count; i++)
@@ -169,12 +169,11 @@ take_outputs(fa_exchange *x, const fa_model *model, int count, float *const *out
 		{
 			size_t n = (size_t) count * output_count(model, i);
 
-			if (!copy_finite(outputs[i], from, n))
-				return fa_exchange_nonsense(x, "Outputs are not finite.", error);
-			from += n;
+			FA_TRY(fa_exchange_read(x, outputs[i], n * sizeof(float), interrupt, error));
+			if (!can_be(model, i, outputs[i], n))
+				return fa_exchange_nonsense(x, "Outputs are out of range.", error);
 		}
-	fa_exchange_end(x);
-	return FA_OK;
+	return fa_exchange_end(x, error);
 }
 
 static fa_status
@@ -201,9 +200,9 @@ service_run(fa_model *model, const fa_batch *batch, float *const *outputs,
 	for (int i = 0; i < model->net.output_count; i++)
 		if (outputs[i] != NULL)
 			x.request.wanted |= UINT32_C(1) << i;
-	memcpy(x.data, batch->pixels, length);
+	FA_TRY(fa_exchange_write(&x, batch->pixels, length, interrupt, error));
 	FA_TRY(fa_exchange_call(&x, interrupt, error));
-	return take_outputs(&x, model, batch->count, outputs, error);
+	return take_outputs(&x, model, batch->count, outputs, interrupt, error);
 }
 
 const fa_engine_interface fa_service_engine = {
@@ -220,27 +219,14 @@ const fa_engine_interface fa_service_engine = {
 	.run = service_run,
 };
 
-fa_status
-fa_service_model(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, const fa_bytes *weights,
-				 fa_precision *resolved, void **block, size_t *length,
-				 const fa_interrupt *interrupt, fa_error *error)
+/* The block of a model that the service has, with its metadata. */
+static fa_status
+make_block(const uint8_t key[FA_SERVICE_KEY], const fa_bytes *metadata, void **block,
+		   size_t *length, fa_error *error)
 {
 	reference at[2] = {{.part = FA_PART_ATTRIBUTES}, {.part = FA_PART_DETECTOR}};
 	fa_bytes parts[FA_PIPELINE_PARTS];
-	fa_exchange x;
-	fa_status status;
 
-	*block = NULL;
-	FA_TRY(fa_exchange_begin(&x, FA_REQUEST_LOAD, weights == NULL ? 0 : weights->length, interrupt,
-							 error));
-	memcpy(x.request.model, key, FA_SERVICE_KEY);
-	x.request.precision = precision;
-	if (weights != NULL)
-		memcpy(x.data, weights->bytes, weights->length);
-	FA_TRY(fa_exchange_call(&x, interrupt, error));
-	*resolved = (fa_precision) x.reply.count;
-	if (x.reply.count == FA_PRECISION_AUTO || x.reply.count > FA_PRECISION_TF32)
-		return fa_exchange_nonsense(&x, "There is no such precision.", error);
 	for (int i = 0; i < 2; i++)
 	{
 		memcpy(at[i].magic, magic, sizeof(magic));
@@ -248,9 +234,66 @@ fa_service_model(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, cons
 		parts[i == 0 ? FA_PIPELINE_ATTRIBUTES : FA_PIPELINE_DETECTOR] =
 			(fa_bytes){&at[i], sizeof(reference)};
 	}
-	parts[FA_PIPELINE_METADATA] = (fa_bytes){x.answer, x.reply.length};
-	status = fa_pipeline_join(parts, block, length, error);
-	fa_exchange_end(&x);
+	parts[FA_PIPELINE_METADATA] = *metadata;
+	return fa_pipeline_join(parts, block, length, error);
+}
+
+/* Asks for it, or hands it over; then with its metadata, malloc'ed. */
+static fa_status
+load_there(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, const fa_bytes *weights,
+		   fa_precision *resolved, char **metadata, size_t *length, const fa_interrupt *interrupt,
+		   fa_error *error)
+{
+	static const fa_bytes none = {"", 0};
+	const fa_bytes *file = weights == NULL ? &none : weights;
+	fa_exchange x;
+	uint64_t sum;
+	fa_status status;
+
+	FA_TRY(fa_ring_sum(key, precision, file->bytes, file->length, &sum, interrupt, error));
+	FA_TRY(fa_exchange_begin(&x, FA_REQUEST_LOAD, file->length, interrupt, error));
+	memcpy(x.request.model, key, FA_SERVICE_KEY);
+	x.request.precision = precision;
+	x.request.sum = sum;
+	FA_TRY(fa_exchange_write(&x, file->bytes, file->length, interrupt, error));
+	FA_TRY(fa_exchange_call(&x, interrupt, error));
+	*resolved = (fa_precision) x.reply.count;
+	if (x.reply.count == FA_PRECISION_AUTO || x.reply.count > FA_PRECISION_TF32 ||
+		(precision != FA_PRECISION_AUTO && *resolved != precision))
+		return fa_exchange_nonsense(&x, "The precision is another one.", error);
+	*length = x.reply.length;
+	*metadata = malloc(*length + 1);
+	if (*metadata == NULL)
+	{
+		fa_exchange_give_up(&x);
+		return fa_no_memory(error, *length);
+	}
+	FA_TRY(fa_exchange_read(&x, *metadata, *length, interrupt, error));
+	status = fa_ring_sum(key, *resolved, *metadata, *length, &sum, interrupt, error);
+	if (status != FA_OK)
+	{
+		fa_exchange_give_up(&x);
+		return status;
+	}
+	if (sum != x.reply.sum)
+		return fa_exchange_nonsense(&x, "The model's metadata are others.", error);
+	return fa_exchange_end(&x, error);
+}
+
+fa_status
+fa_service_model(const uint8_t key[FA_SERVICE_KEY], fa_precision precision, const fa_bytes *weights,
+				 fa_precision *resolved, void **block, size_t *length,
+				 const fa_interrupt *interrupt, fa_error *error)
+{
+	char *metadata = NULL;
+	size_t metadata_length;
+	fa_status status = load_there(key, precision, weights, resolved, &metadata, &metadata_length,
+								  interrupt, error);
+
+	*block = NULL;
+	if (status == FA_OK)
+		status = make_block(key, &(fa_bytes){metadata, metadata_length}, block, length, error);
+	free(metadata);
 	return status;
 }
 

@@ -16,6 +16,7 @@
  */
 #include <argp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,9 +223,8 @@ take(service *s, int slot)
 {
 	fa_request request;
 
-	if (!fa_ring_take(&s->ring, slot))
+	if (!fa_ring_take(&s->ring, slot, &request))
 		return;
-	request = s->ring.slot[slot].request;
 	atomic_fetch_add(&s->ring.header->requests, 1);
 	if (request.kind == FA_REQUEST_RUN || request.kind == FA_REQUEST_LOAD)
 		fa_batcher_add(s->batcher, slot, &request);
@@ -290,6 +290,7 @@ take_requests(void *argument)
 	{
 		uint32_t seen = atomic_load(&header->doorbell);
 		int64_t idle = (int64_t) atomic_load(&header->idle_timeout) * 1000000;
+		bool untidy = false;
 
 		for (int i = 0; i < s->ring.slots + FA_RING_WORKERS; i++)
 			if (fa_word_state(atomic_load(&s->ring.slot[i].word)) == FA_SLOT_SUBMITTED)
@@ -297,13 +298,16 @@ take_requests(void *argument)
 				take(s, i);
 				busy = fa_ring_now();
 			}
+			else
+				untidy = fa_ring_tidy(&s->ring, i) || untidy;
 		if (fa_ring_busy(&s->ring))
 			busy = fa_ring_now();
 		else if (idle > 0 && fa_ring_now() - busy > idle)
 			end_if_unwanted(header, &s->ring, idle);
 		else if (on_cpu > 0 && fa_ring_now() - started > on_cpu)
 			end_if_unwanted(header, &s->ring, 0);
-		fa_ring_wait_doorbell(&s->ring, seen, IDLE_CHECK);
+		if (!untidy)
+			fa_ring_wait_doorbell(&s->ring, seen, IDLE_CHECK);
 	}
 	return NULL;
 }
@@ -333,13 +337,13 @@ main(int argc, char **argv)
 	fa_error error;
 
 	argp_parse(&usage, argc, argv, 0, NULL, &s.o);
-	if (fa_ring_open(s.o.ring, s.o.slots, &s.ring, &error) != FA_OK ||
-		fa_ring_map_areas(&s.ring, &error) != FA_OK)
+	if (fa_ring_open(s.o.ring, s.o.slots, &s.ring, &error) != FA_OK)
 	{
 		fprintf(stderr, "faceattr-service: %s: %s\n", error.message, error.detail);
 		return 1;
 	}
 	prctl(PR_SET_DUMPABLE, 0); /* photos do not belong into core files */
+	signal(SIGXFSZ, SIG_IGN);  /* a limit of files' sizes is an error of one request */
 	confined = fa_sandbox_files(&(fa_sandbox){s.o.weights, s.o.plan_cache,
 											  strcmp(s.o.device, "cpu") == 0 ? NULL : s.o.cuda});
 	prepare_device(&s);

@@ -126,21 +126,42 @@ too_large(fa_error *error)
 	return fa_fail(error, FA_TOO_LARGE, "the answer is too large for faceattr-service");
 }
 
+/* What is to be in the reply's area; the caller's to free. */
+typedef struct answer
+{
+	void *bytes;
+	size_t length;
+} answer;
+
 static fa_status
-find(fa_pipeline *p, const job *j, const void *data, char *to, fa_reply *reply,
+make_room(answer *a, size_t length, fa_error *error)
+{
+	if (length > FA_REPLY_AREA)
+		return too_large(error);
+	a->bytes = malloc(length + 1);
+	if (a->bytes == NULL)
+		return fa_no_memory(error, length);
+	a->length = length;
+	return FA_OK;
+}
+
+static fa_status
+find(fa_pipeline *p, const job *j, const void *data, answer *a, fa_reply *reply,
 	 const fa_interrupt *interrupt, fa_error *error)
 {
 	float *embeddings = NULL;
 	fa_faces faces;
-	size_t dimension = j->request.embed != 0 ? (size_t) p->attributes.embedding_size : 0, length;
+	size_t dimension = j->request.embed != 0 ? (size_t) p->attributes.embedding_size : 0;
 	fa_status status;
 
 	FA_TRY(fa_find(p, data, j->request.length, &j->request.options, j->request.classify != 0,
 				   &faces, j->request.embed != 0 ? &embeddings : NULL, interrupt, error));
-	length = (size_t) faces.count * (sizeof(fa_wire_face) + dimension * sizeof(float));
-	status = length <= FA_REPLY_AREA ? FA_OK : too_large(error);
+	status = make_room(a, (size_t) faces.count * (sizeof(fa_wire_face) + dimension * sizeof(float)),
+					   error);
 	if (status == FA_OK)
 	{
+		char *to = a->bytes;
+
 		for (int i = 0; i < faces.count; i++)
 		{
 			fa_wire_face face;
@@ -155,7 +176,6 @@ find(fa_pipeline *p, const job *j, const void *data, char *to, fa_reply *reply,
 		reply->width = (uint32_t) faces.width;
 		reply->height = (uint32_t) faces.height;
 		reply->dimension = (uint32_t) dimension;
-		reply->length = length;
 	}
 	free(embeddings);
 	fa_faces_free(&faces);
@@ -211,8 +231,8 @@ write_crop_answers(const job *j, const fa_face *faces, const fa_error *errors, c
 /* With memory for everything in one piece: crops, faces, errors, logits and embedding. */
 static fa_status
 classify_with(fa_pipeline *p, const job *j, const char *data, fa_bytes *crops, fa_face *faces,
-			  fa_error *errors, float *values, char *to, fa_reply *reply,
-			  const fa_interrupt *interrupt, fa_error *error)
+			  fa_error *errors, float *values, answer *a, const fa_interrupt *interrupt,
+			  fa_error *error)
 {
 	const fa_attribute_model *m = &p->attributes;
 	float *logits[FA_MAX_HEADS] = {NULL}, *next = values;
@@ -230,15 +250,15 @@ classify_with(fa_pipeline *p, const job *j, const char *data, fa_bytes *crops, f
 					   j->request.embed != 0 ? next : NULL, interrupt, error));
 	if (j->request.embed != 0)
 		next += m->embedding_size;
-	write_crop_answers(j, faces, errors, to);
-	memcpy(to + fixed, values, (size_t) (next - values) * sizeof(float));
-	reply->length = fixed + (size_t) (next - values) * sizeof(float);
+	FA_TRY(make_room(a, fixed + (size_t) (next - values) * sizeof(float), error));
+	write_crop_answers(j, faces, errors, a->bytes);
+	memcpy((char *) a->bytes + fixed, values, (size_t) (next - values) * sizeof(float));
 	return FA_OK;
 }
 
 static fa_status
-classify(fa_pipeline *p, const job *j, const char *data, char *to, fa_reply *reply,
-		 const fa_interrupt *interrupt, fa_error *error)
+classify(fa_pipeline *p, const job *j, const char *data, answer *a, const fa_interrupt *interrupt,
+		 fa_error *error)
 {
 	size_t count = j->request.count;
 	size_t floats = (size_t) FA_MAX_HEADS * FA_MAX_CLASSES + (size_t) p->attributes.embedding_size;
@@ -257,8 +277,7 @@ classify(fa_pipeline *p, const job *j, const char *data, char *to, fa_reply *rep
 	if (crops == NULL || faces == NULL || errors == NULL || values == NULL)
 		fa_no_memory(error, count * sizeof(fa_error));
 	else
-		status =
-			classify_with(p, j, data, crops, faces, errors, values, to, reply, interrupt, error);
+		status = classify_with(p, j, data, crops, faces, errors, values, a, interrupt, error);
 	free(crops);
 	free(faces);
 	free(errors);
@@ -267,27 +286,19 @@ classify(fa_pipeline *p, const job *j, const char *data, char *to, fa_reply *rep
 }
 
 static fa_status
-annotate(fa_pipeline *p, const job *j, const void *data, char *to, fa_reply *reply,
-		 const fa_interrupt *interrupt, fa_error *error)
+annotate(fa_pipeline *p, const job *j, const void *data, answer *a, const fa_interrupt *interrupt,
+		 fa_error *error)
 {
 	fa_format format = (fa_format) j->request.format;
 	uint8_t *image;
-	size_t length;
-	fa_status status;
 
 	if (j->request.format != -1 && format != FA_FORMAT_JPEG && format != FA_FORMAT_PNG)
 		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
 	FA_TRY(fa_annotate(p, data, j->request.length, &j->request.options,
-					   j->request.format == -1 ? NULL : &format, &image, &length, interrupt,
+					   j->request.format == -1 ? NULL : &format, &image, &a->length, interrupt,
 					   error));
-	status = length <= FA_REPLY_AREA ? FA_OK : too_large(error);
-	if (status == FA_OK)
-	{
-		memcpy(to, image, length);
-		reply->length = length;
-	}
-	free(image);
-	return status;
+	a->bytes = image;
+	return a->length <= FA_REPLY_AREA ? FA_OK : too_large(error);
 }
 
 /* --- A thread ----------------------------------------------------------------------------------
@@ -311,38 +322,62 @@ is_abandoned(void *argument)
 	/* while it waits for the batcher it is the batcher whose heart must beat */
 	if (fa_word_state(atomic_load(&ring->slot[w->own].word)) == FA_SLOT_FREE)
 		atomic_fetch_add(&ring->header->beat, 1);
-	return fa_word_state(atomic_load(&ring->slot[w->slot].word)) != FA_SLOT_RUNNING;
+	return !fa_ring_is_wanted(ring, w->slot);
 }
 
+/* data: a copy, which nobody can change while a decoder is at it. */
 static fa_status
-answer(worker *w, const job *j, fa_reply *reply, fa_error *error)
+look_at(worker *w, const job *j, const char *data, answer *a, fa_reply *reply,
+		const fa_interrupt *interrupt, fa_error *error)
 {
-	const fa_interrupt interrupt = {is_abandoned, w};
 	const fa_photos *photos = w->photos;
-	const char *data = fa_ring_request_area(photos->ring, j->slot);
-	char *to = fa_ring_reply_area(photos->ring, j->slot);
 	fa_pipeline *pipeline;
 	fa_status status;
 
-	if (j->request.length > FA_REQUEST_AREA || j->request.precision > FA_PRECISION_TF32)
-		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
 	if (photos->crash_length > 0 && j->request.length >= photos->crash_length &&
 		memcmp(data, photos->crash, photos->crash_length) == 0)
 		raise(SIGSEGV);
-	FA_TRY(pipeline_for(w->kept, &j->request, &interrupt, &pipeline, error));
+	FA_TRY(pipeline_for(w->kept, &j->request, interrupt, &pipeline, error));
 	fa_pipeline_take_work(pipeline);
 	switch ((fa_request_kind) j->request.kind)
 	{
 		case FA_REQUEST_FIND:
-			status = find(pipeline, j, data, to, reply, &interrupt, error);
+			status = find(pipeline, j, data, a, reply, interrupt, error);
 			break;
 		case FA_REQUEST_CLASSIFY:
-			status = classify(pipeline, j, data, to, reply, &interrupt, error);
+			status = classify(pipeline, j, data, a, interrupt, error);
 			break;
 		default:
-			status = annotate(pipeline, j, data, to, reply, &interrupt, error);
+			status = annotate(pipeline, j, data, a, interrupt, error);
 	}
 	reply->work = fa_pipeline_take_work(pipeline);
+	return status;
+}
+
+static fa_status
+answer_job(worker *w, const job *j, fa_reply *reply, fa_error *error)
+{
+	const fa_interrupt interrupt = {is_abandoned, w};
+	const fa_ring *ring = w->photos->ring;
+	answer a = {NULL, 0};
+	char *data;
+	fa_status status;
+
+	if (j->request.length > FA_REQUEST_AREA || j->request.precision > FA_PRECISION_TF32)
+		return fa_fail(error, FA_INVALID, "a request to faceattr-service makes no sense");
+	data = malloc(j->request.length + 1);
+	if (data == NULL)
+		return fa_no_memory(error, j->request.length);
+	status =
+		fa_ring_read(ring, j->slot, FA_AREA_REQUEST, 0, data, j->request.length, &interrupt, error);
+	if (status == FA_OK)
+		status = look_at(w, j, data, &a, reply, &interrupt, error);
+	free(data);
+	if (status == FA_OK)
+		status =
+			fa_ring_write(ring, j->slot, FA_AREA_REPLY, 0, a.bytes, a.length, &interrupt, error);
+	free(a.bytes);
+	reply->length = a.length;
 	return status;
 }
 
@@ -351,6 +386,7 @@ work(void *argument)
 {
 	fa_photos *photos = argument;
 	worker *w = calloc(1, sizeof(worker));
+	fa_reply reply;
 	fa_error error;
 	job j;
 
@@ -373,8 +409,9 @@ work(void *argument)
 		photos->count--;
 		pthread_mutex_unlock(&photos->lock);
 		w->slot = j.slot;
-		if (answer(w, &j, &photos->ring->slot[j.slot].reply, &error) == FA_OK)
-			fa_ring_finish(photos->ring, j.slot);
+		memset(&reply, 0, sizeof(reply));
+		if (answer_job(w, &j, &reply, &error) == FA_OK)
+			fa_ring_finish(photos->ring, j.slot, &reply);
 		else
 			fa_service_refuse(photos->ring, j.slot, &error);
 		atomic_fetch_add(&photos->ring->header->beat, 1);

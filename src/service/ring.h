@@ -5,13 +5,20 @@
  *
  * The postmaster makes one memfd at start-up and every process below it inherits the
  * descriptor; the service gets it, and nothing else of the server's. In it lie a header, the
- * slots, and for every slot an area for what is asked and one for what is answered. Areas are
- * large in address space and small in memory: pages exist once they are touched, and whoever
- * frees a slot gives back what is more than FA_AREA_KEPT.
+ * slots, and for every slot an area for what is asked and one for what is answered.
  *
- * Who may do what. A slot's word holds its state, the process that claimed it, and a ticket that
- * every claim counts up; it changes by compare-and-swap alone, so that a change made on an
- * old view of the slot fails.
+ * Header and slots, the head, are mapped by everybody, and have their pages from the start. Areas
+ *are mapped by nobody: they are written and read by pwrite and pread, a piece at a time. So a
+ *machine that has no page left for them fails a request, where a mapping's fault would be a SIGBUS,
+ *which in a session takes the server down; a long copy can be cancelled; what has been read is the
+ *reader's own, and does not change while he checks it; and gigabytes of areas cost no address
+ *space. They have pages where something has been written, of which a slot that is free keeps
+ *FA_AREA_KEPT.
+ *
+ * Who may do what. A slot's word holds its state, the process that claimed it, and a ticket, of
+ * which every claim of a process gets another one; it changes by compare-and-swap alone, so that a
+ * change made on an old view of the slot fails. A session keeps the word that it claimed with and
+ * heeds a slot only as long as owner and ticket are those.
  *
  *	FREE -> CLAIMED          a session, which then writes the request and its data
  *	CLAIMED -> SUBMITTED     the session; it rings the doorbell and sleeps on the word
@@ -20,11 +27,19 @@
  *	DONE -> FREE             the session, when it has read the reply
  *	SUBMITTED -> FREE        the session gives up: cancelled, say
  *	RUNNING -> ABANDONED     the session gives up; the service still reads and writes the areas
- *	ABANDONED -> FREE        the service, when it is done with it
+ *	any -> ABANDONED         the session is done with a slot whose areas have more pages than it
+ *	                         has time to give back
+ *	ABANDONED -> FREE        the service, when it is done with it and has given them back
  *
  * The supervisor, which alone starts the service and alone knows that it is dead, settles what it
  * leaves (fa_ring_settle): SUBMITTED and RUNNING become DONE with a status that says so, ABANDONED
  * becomes FREE. It also frees the slots of sessions that are no more (fa_ring_reclaim).
+ *
+ * Words that somebody has scribbled on lose nothing for good, since each side remembers for itself
+ * which slots are its own. The service takes no slot that it has at work already, ends with an
+ * error what is RUNNING though it is not at it, and frees what is ABANDONED or in no state at all
+ * (fa_ring_tidy, whenever it looks for requests). A session that looks for a slot hands over to the
+ * service those that are its own by their word, but that it has not claimed.
  *
  * All sleeping is on futexes in this memory: sessions on their slot's word (on `freed` when there
  * is no slot), the service on `doorbell`. A session wakes up every FA_RING_PATIENCE ms to ask
@@ -44,13 +59,16 @@
 #define FA_RING_PATIENCE 10                /* ms */
 #define FA_REQUEST_AREA ((size_t) 1 << 30) /* a bytea is smaller */
 #define FA_REPLY_AREA ((size_t) 1 << 30)
-#define FA_AREA_KEPT ((size_t) 2 << 20) /* of each area, of memory once touched */
+#define FA_AREA_KEPT ((size_t) 2 << 20) /* of each area, of memory once written */
+#define FA_RING_PIECE                                                                              \
+	((size_t) 1 << 20) /* of an area, between two questions whether to stop: as                    \
+						* long as one is written no other can be, of any slot */
 #define FA_RING_MAX_SLOTS 1024
 #define FA_RING_WORKERS 16   /* slots beyond those of sessions: see photos.c */
 #define FA_RING_MODELS 32    /* shown in the header */
 #define FA_RING_FILL_BINS 12 /* batches of 1, 2, 3-4, 5-8, ... images */
 #define FA_RING_ENDS INT64_C(-1)
-#define FA_SERVICE_KEY 32    /* bytes of a model's key: SHA-256 */
+#define FA_SERVICE_KEY 32 /* bytes of a model's key: SHA-256 */
 
 typedef enum fa_slot_state
 {
@@ -81,6 +99,25 @@ fa_word_with(uint64_t word, fa_slot_state state)
 	return (word & ~(uint64_t) 0xff) | state;
 }
 
+/* Two words of one claim: the same owner and ticket. */
+static inline bool
+fa_word_same_claim(uint64_t a, uint64_t b)
+{
+	return a >> 8 == b >> 8;
+}
+
+/*
+ * What a session has claimed. It knows its slot again by the word that it claimed it with: where
+ * owner and ticket are others by now, somebody has scribbled over the word, another session has
+ * claimed the slot since, and neither its state nor its reply are this session's.
+ */
+typedef struct fa_claim
+{
+	int slot;
+	uint64_t word;
+	size_t written, answered; /* bytes in the areas, as far as it knows */
+} fa_claim;
+
 typedef enum fa_request_kind
 {
 	FA_REQUEST_RUN,      /* a batch through a network of a model that is there */
@@ -103,6 +140,7 @@ typedef struct fa_request
 	uint8_t model[FA_SERVICE_KEY];
 	uint32_t precision; /* an fa_precision, not AUTO */
 	uint64_t length;    /* bytes in the request area */
+	uint64_t sum;       /* LOAD: fa_ring_sum() of the file, as it was sent */
 	/* RUN */
 	uint32_t part; /* an fa_model_part */
 	uint32_t count, height,
@@ -119,9 +157,11 @@ typedef struct fa_request
 /* What it gets. */
 typedef struct fa_reply
 {
+	uint64_t claim;  /* the word by which the slot was taken: see fa_word_same_claim */
 	uint32_t status; /* an fa_status */
 	char message[256], detail[256];
 	uint64_t length;                          /* bytes in the reply area */
+	uint64_t sum;                             /* LOAD: fa_ring_sum() of the metadata */
 	uint32_t count, height, width, dimension; /* of faces, the photo, an embedding */
 	fa_work work;                             /* seconds that it took, by part */
 } fa_reply;
@@ -199,7 +239,9 @@ typedef struct fa_ring
 	int slots; /* of sessions; FA_RING_WORKERS follow */
 	fa_ring_header *header;
 	fa_slot *slot;
-	char *areas; /* NULL: not mapped yet */
+	/* by slot, and not shared: the word of this process's claim or, in the service, of the request
+	 * that it is at; 0: none */
+	_Atomic uint64_t *claimed, *taken;
 } fa_ring;
 
 /* Microseconds of a clock that all processes of the machine share. */
@@ -216,30 +258,83 @@ extern fa_status fa_ring_create(int slots, fa_ring *ring, fa_error *error);
 /* Maps what another process has made; slots as it was made with. */
 extern fa_status fa_ring_open(int fd, int slots, fa_ring *ring, fa_error *error);
 extern void fa_ring_close(fa_ring *ring);
-/* Maps the areas, unless they are: a process that never uses the service never does. */
-extern fa_status fa_ring_map_areas(fa_ring *ring, fa_error *error);
-extern void *fa_ring_request_area(const fa_ring *ring, int slot);
-extern void *fa_ring_reply_area(const fa_ring *ring, int slot);
 
-/* FREE -> CLAIMED of a session's slot, the lowest there is; -1: none is free. */
-extern int fa_ring_claim(fa_ring *ring);
+typedef enum fa_slot_area
+{
+	FA_AREA_REQUEST,
+	FA_AREA_REPLY
+} fa_slot_area;
+
+/*
+ * Copies between a slot's area, from place `at` on, and memory. FA_NO_MEMORY: there are no pages
+ * for it; FA_TOO_LARGE: it is no place of the area. What was never written is zero.
+ */
+extern fa_status fa_ring_write(const fa_ring *ring, int slot, fa_slot_area area, size_t at,
+							   const void *from, size_t length, const fa_interrupt *interrupt,
+							   fa_error *error);
+extern fa_status fa_ring_read(const fa_ring *ring, int slot, fa_slot_area area, size_t at, void *to,
+							  size_t length, const fa_interrupt *interrupt, fa_error *error);
+
+/*
+ * Tells whether bytes about a model have come as they were sent, and for that model and precision:
+ * any change to a single word does change it. What is loaded or believed once is used for long, and
+ * by others, too.
+ */
+extern fa_status fa_ring_sum(const uint8_t key[FA_SERVICE_KEY], uint32_t precision,
+							 const void *bytes, size_t length, uint64_t *sum,
+							 const fa_interrupt *interrupt, fa_error *error);
+
+/*
+ * What sessions do. Any thread of a process may, each with a claim of its own.
+ */
+
+/* FREE -> CLAIMED of a session's slot, the lowest there is; false: none is free. */
+extern bool fa_ring_claim(fa_ring *ring, fa_claim *claim);
 /* The same of one particular slot. */
-extern bool fa_ring_claim_slot(fa_ring *ring, int slot);
-/* Between claim and submit the caller writes request and area. */
-extern void fa_ring_submit(fa_ring *ring, int slot);
-/* Sleeps until the slot is DONE, or for a while; false: not DONE yet. */
-extern bool fa_ring_wait(fa_ring *ring, int slot, int milliseconds);
-/* DONE (or CLAIMED) -> FREE, by the session. */
-extern void fa_ring_release(fa_ring *ring, int slot);
+extern bool fa_ring_claim_slot(fa_ring *ring, int slot, fa_claim *claim);
+/*
+ * Between claim and submit the caller writes request and area. false: the slot is not its own any
+ * more.
+ */
+extern bool fa_ring_submit(fa_ring *ring, const fa_claim *claim);
+
+typedef enum fa_wait
+{
+	FA_WAIT_MORE, /* not DONE yet */
+	FA_WAIT_DONE,
+	FA_WAIT_LOST /* the slot is not the caller's any more, or in no state that it could be in */
+} fa_wait;
+
+/* Sleeps until the slot is DONE, or for a while. */
+extern fa_wait fa_ring_wait(fa_ring *ring, const fa_claim *claim, int milliseconds);
+/*
+ * DONE (or CLAIMED) -> FREE, by the session; false: it was not the session's any more, and what has
+ * been read of the reply may be another's.
+ */
+extern bool fa_ring_release(fa_ring *ring, const fa_claim *claim);
 /* The session gives up whatever state its slot is in. */
-extern void fa_ring_abandon(fa_ring *ring, int slot);
+extern void fa_ring_abandon(fa_ring *ring, const fa_claim *claim);
 /* Sleeps until some slot has been freed, or for a while. `seen`: header->freed before looking. */
 extern void fa_ring_wait_freed(fa_ring *ring, uint32_t seen, int milliseconds);
 
-/* SUBMITTED -> RUNNING, by the service; false: it is not submitted (any more). */
-extern bool fa_ring_take(fa_ring *ring, int slot);
-/* RUNNING -> DONE, or ABANDONED -> FREE; false: it was abandoned. Wakes the session. */
-extern bool fa_ring_finish(fa_ring *ring, int slot);
+/*
+ * What the service does: one thread takes and tidies, any may finish.
+ */
+
+/*
+ * SUBMITTED -> RUNNING, and a copy of what is asked; false: it is not submitted (any more), or the
+ * service has it at work already.
+ */
+extern bool fa_ring_take(fa_ring *ring, int slot, fa_request *request);
+/* It is at work, and somebody waits for the reply. */
+extern bool fa_ring_is_wanted(const fa_ring *ring, int slot);
+/* RUNNING -> DONE, and wakes the session; false: nobody wants the reply. */
+extern bool fa_ring_finish(fa_ring *ring, int slot, const fa_reply *reply);
+/*
+ * Ends what is RUNNING though the service is not at it; frees what is ABANDONED, or in no state at
+ * all, after a few of its pages at a time have been given back: true, there is more to do.
+ */
+extern bool fa_ring_tidy(fa_ring *ring, int slot);
 /* Sleeps until the doorbell differs from `seen`, or for so many microseconds (< 0: for ever). */
 extern void fa_ring_wait_doorbell(fa_ring *ring, uint32_t seen, int64_t microseconds);
 
@@ -249,8 +344,8 @@ extern void fa_ring_wait_doorbell(fa_ring *ring, uint32_t seen, int64_t microsec
 extern int fa_ring_settle(fa_ring *ring, fa_status status, const char *message, const char *detail);
 /* By the postmaster, when no other process has it: all slots free, no memory taken. */
 extern void fa_ring_clear(fa_ring *ring);
-/* By the supervisor: frees the slots of processes that are no more. Returns how many. */
-extern int fa_ring_reclaim(fa_ring *ring);
+/* By the supervisor: frees the slots of sessions that are no more. Returns how many. */
+extern int fa_ring_reclaim(fa_ring *ring, bool (*is_session)(uint32_t pid));
 /* Whether something is submitted or running. */
 extern bool fa_ring_busy(const fa_ring *ring);
 

@@ -17,6 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -56,6 +59,7 @@ start_service(void)
 	assert_true(service >= 0);
 	if (service == 0)
 	{
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		fcntl(ring.fd, F_SETFD, 0);
 		execl("./faceattr-service", "faceattr-service", "--ring", fd, "--slots", slots, "--weights",
 			  "weights", "--device", "cpu", (char *) NULL);
@@ -98,6 +102,29 @@ bury_service(int signal_number)
 	atomic_store(&ring.header->state, FA_SERVICE_WAITING);
 	fa_ring_settle(&ring, FA_DEVICE_LOST, "it died", "of a test");
 	return status;
+}
+
+static fa_slot_state
+state_of(const fa_ring *of, int slot)
+{
+	return fa_word_state(atomic_load(&of->slot[slot].word));
+}
+
+static bool
+all_free(const fa_ring *of)
+{
+	for (int i = 0; i < of->slots; i++)
+		if (state_of(of, i) != FA_SLOT_FREE)
+			return false;
+	return true;
+}
+
+static void
+wait_until_free(void)
+{
+	for (int i = 0; i < 3000 && !all_free(&ring); i++)
+		sleep_ms(10);
+	assert_true(all_free(&ring));
 }
 
 static int
@@ -441,7 +468,7 @@ static void
 test_cancel_is_answered_soon(void **state)
 {
 	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
-	int slots[SLOTS];
+	fa_claim claims[SLOTS];
 
 	(void) state;
 	stop_service();
@@ -451,9 +478,8 @@ test_cancel_is_answered_soon(void **state)
 
 		for (int i = 0; i < SLOTS && for_slot; i++) /* none is free */
 		{
-			slots[i] = fa_ring_claim(&ring);
-			assert_true(slots[i] >= 0);
-			fa_ring_submit(&ring, slots[i]);
+			assert_true(fa_ring_claim(&ring, &claims[i]));
+			assert_true(fa_ring_submit(&ring, &claims[i]));
 		}
 		for (int attempt = 0; attempt < 2 && late >= 0.05; attempt++)
 			late = cancel_latency(pipeline, for_slot);
@@ -461,7 +487,7 @@ test_cancel_is_answered_soon(void **state)
 					  for_slot ? "a slot" : "an answer", 1000 * late);
 		assert_true(late < 0.05);
 		for (int i = 0; i < SLOTS && for_slot; i++)
-			fa_ring_abandon(&ring, slots[i]);
+			fa_ring_abandon(&ring, &claims[i]);
 	}
 	kill(service, SIGCONT);
 	fa_pipeline_close(pipeline);
@@ -604,10 +630,12 @@ test_requests_that_make_no_sense(void **state)
 	for (int i = 0; i < 400; i++)
 	{
 		uint32_t word = (uint32_t) i * 2654435761u;
+		char data[64];
 		fa_exchange x;
 
 		assert_int_equal(fa_exchange_begin(&x, (fa_request_kind) (i % 7), 64, NULL, &error), FA_OK);
-		memset(x.data, i, 64);
+		memset(data, i, sizeof(data));
+		assert_int_equal(fa_exchange_write(&x, data, sizeof(data), NULL, &error), FA_OK);
 		x.request.precision = i % 3 == 0 ? 1 : word;
 		x.request.part = i % 2 == 0 ? 0 : word % 4;
 		x.request.count = i % 5 == 0 ? UINT32_MAX : word % 9;
@@ -622,336 +650,197 @@ test_requests_that_make_no_sense(void **state)
 		if (i % 11 == 0)
 			memset(&x.request.options, i, sizeof(x.request.options));
 		if (fa_exchange_call(&x, NULL, &error) == FA_OK)
-			fa_exchange_end(&x);
+			fa_exchange_end(&x, &error);
 		assert_int_equal(waitpid(service, NULL, WNOHANG), 0); /* it lives */
 	}
 	compare(PHOTO, false);
 }
 
-/* The service's part is taken by this thread, which lies. */
-typedef struct liar
+/* A file that a bit has been lost of, on its way or by its key, is not there for anybody. */
+static void
+test_model_that_came_damaged(void **state)
 {
-	int kind;
-	uint64_t length;
-	float value;
-} liar;
+	static const uint8_t other[FA_SERVICE_KEY] = {9};
+	uint8_t *file;
+	size_t length;
+	fa_precision resolved;
+	void *block;
 
-static void *
-lie(void *argument)
-{
-	const liar *l = argument;
+	(void) state;
+	assert_int_equal(fa_read_file(MODEL, &file, &length, &error), FA_OK);
+	for (int what = 0; what < 3; what++)
+	{
+		fa_exchange x;
 
-	for (;;)
-		for (int i = 0; i < SLOTS; i++)
-			if (fa_ring_take(&ring, i))
-			{
-				fa_reply *reply = &ring.slot[i].reply;
-				float *to = fa_ring_reply_area(&ring, i);
-
-				for (int k = 0; k < 100000; k++)
-					to[k] = l->value;
-				memset(reply, l->kind, sizeof(*reply));
-				reply->status = l->kind == 3 ? 77 : FA_OK;
-				reply->length = l->length;
-				fa_ring_finish(&ring, i);
-				return NULL;
-			}
+		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_LOAD, length, NULL, &error), FA_OK);
+		memcpy(x.request.model, other, sizeof(other));
+		x.request.precision = FA_PRECISION_FP32;
+		assert_int_equal(fa_ring_sum(what == 0 ? key : other,
+									 what == 1 ? FA_PRECISION_BF16 : FA_PRECISION_FP32, file,
+									 length, &x.request.sum, NULL, &error),
+						 FA_OK);
+		file[length / 2] ^= what == 2 ? 1 : 0; /* of a weight */
+		assert_int_equal(fa_exchange_write(&x, file, length, NULL, &error), FA_OK);
+		file[length / 2] ^= what == 2 ? 1 : 0;
+		assert_int_equal(fa_exchange_call(&x, NULL, &error), FA_IO);
+		assert_int_equal(fa_service_model(other, FA_PRECISION_FP32, NULL, &resolved, &block,
+										  &(size_t){0}, NULL, &error),
+						 FA_NOT_FOUND);
+	}
+	assert_int_equal(fa_service_model(other, FA_PRECISION_FP32, &(fa_bytes){file, length},
+									  &resolved, &block, &(size_t){0}, NULL, &error),
+					 FA_OK);
+	free(block);
+	free(file);
 }
 
-static void
-test_answers_that_make_no_sense(void **state)
+/* --- Memory ---------------------------------------------------------------------------------- */
+
+#define MB ((size_t) 1 << 20)
+
+/* Megabytes that the areas have. */
+static size_t
+pages_of(const fa_ring *of)
 {
-	static const liar lies[] = {{1, 3, 1},         {2, UINT64_MAX, 1},     {3, 0, 0},
-								{4, 2150400, NAN}, {5, 2150400, INFINITY}, {6, 0, 0}};
+	struct stat facts;
+
+	assert_int_equal(fstat(of->fd, &facts), 0);
+	return (size_t) facts.st_blocks / 2048;
+}
+
+/* Areas are not. */
+static void
+test_what_is_mapped(void **state)
+{
+	char line[512];
+	size_t mapped = 0;
+	FILE *file;
+
+	(void) state;
+	compare(PHOTO, true);
+	file = fopen("/proc/self/maps", "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		size_t from, to;
+
+		if (strstr(line, "/memfd:faceattr-service") != NULL &&
+			sscanf(line, "%zx-%zx", &from, &to) == 2)
+			mapped += to - from;
+	}
+	fclose(file);
+	assert_true(mapped > 0 && mapped < MB);
+}
+
+/* What was written for something large is given back. */
+static void
+test_memory_of_large_requests(void **state)
+{
+	static const size_t larges[] = {20, 100};
+	char *data = calloc(100, MB);
+	size_t before = pages_of(&ring);
+
+	(void) state;
+	assert_non_null(data);
+	for (size_t i = 0; i < 2; i++)
+	{
+		fa_exchange x;
+
+		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, larges[i] * MB, NULL, &error),
+						 FA_OK);
+		x.request.precision = FA_PRECISION_FP32;
+		assert_int_equal(fa_exchange_write(&x, data, larges[i] * MB, NULL, &error), FA_OK);
+		assert_true(pages_of(&ring) > before + larges[i] - 5);
+		assert_int_not_equal(fa_exchange_call(&x, NULL, &error), FA_OK);
+		if (i == 0) /* by who asked; what would take longer, by the service */
+			assert_true(all_free(&ring));
+		wait_until_free();
+		assert_true(pages_of(&ring) <= before + 5);
+	}
+	free(data);
+}
+
+static bool
+stop_after_three(void *argument)
+{
+	int *asked = argument;
+
+	return ++*asked > 3;
+}
+
+/* A large request is given up while it is written, and without the time to give back its pages. */
+static void
+test_cancel_of_large_requests(void **state)
+{
+	char *data = calloc(128, MB);
+	int asked = 0;
+	fa_interrupt interrupt = {stop_after_three, &asked};
+	size_t before = pages_of(&ring);
+	fa_exchange x;
+
+	(void) state;
+	assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, 128 * MB, NULL, &error), FA_OK);
+	assert_int_equal(fa_exchange_write(&x, data, 128 * MB, &interrupt, &error), FA_INTERRUPTED);
+	assert_true(pages_of(&ring) < before + 24);
+	wait_until_free();
+	kill(service, SIGSTOP);
+	assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, 128 * MB, NULL, &error), FA_OK);
+	x.request.precision = FA_PRECISION_FP32;
+	assert_int_equal(fa_exchange_write(&x, data, 128 * MB, NULL, &error), FA_OK);
+	assert_int_equal(fa_exchange_call(&x, &interrupt, &error), FA_INTERRUPTED);
+	assert_true(pages_of(&ring) > before + 100);
+	kill(service, SIGCONT);
+	wait_until_free();
+	assert_true(pages_of(&ring) <= before + 5);
+	free(data);
+}
+
+/* As on a machine that has no more pages: files may be that long and no longer. */
+static void
+limit_files(pid_t process, rlim_t length)
+{
+	struct rlimit limit = {length, RLIM_INFINITY};
+
+	assert_int_equal(prlimit(process, RLIMIT_FSIZE, &limit, NULL), 0);
+}
+
+/* An error of the request, and no signal; of the service, too, where there is none for its reply.
+ */
+static void
+test_no_memory(void **state)
+{
 	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
 	fa_face_options options = fa_pipeline_options(pipeline);
+	fa_faces faces;
 	uint8_t *bytes;
 	size_t length;
 
 	(void) state;
 	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
-	bury_service(SIGKILL);
-	atomic_store(&ring.header->state, FA_SERVICE_READY);
+	signal(SIGXFSZ, SIG_IGN); /* as in a server */
 	for (int there = 0; there < 2; there++)
-		for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
+	{
+		fa_service_read_there(pipeline, there == 1);
+		for (int round = 0; round < 2; round++)
 		{
-			pthread_t thread;
-			fa_faces faces;
-
-			fa_service_read_there(pipeline, there == 1);
-			assert_int_equal(pthread_create(&thread, NULL, lie, (void *) &lies[i]), 0);
+			limit_files(round == 0 ? getpid() : service,
+						40960); /* header, slots, and little more */
 			assert_int_equal(
 				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
-				FA_DEVICE_LOST);
-			pthread_join(thread, NULL);
+				FA_NO_MEMORY);
+			assert_string_equal(error.message, "out of memory that faceattr-service shares");
+			limit_files(round == 0 ? getpid() : service, RLIM_INFINITY);
+			wait_until_free();
+			assert_int_equal(
+				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
+				FA_OK);
+			fa_faces_free(&faces);
 		}
-	for (int i = 0; i < SLOTS; i++)
-		assert_int_equal(fa_word_state(atomic_load(&ring.slot[i].word)), FA_SLOT_FREE);
+	}
+	signal(SIGXFSZ, SIG_DFL);
+	assert_int_equal(waitpid(service, NULL, WNOHANG), 0);
 	free(bytes);
 	fa_pipeline_close(pipeline);
-	start_service();
-}
-
-/* --- Lies about crops */
-
-enum
-{
-	NO_LIE,
-	SHORTER,
-	LONGER,
-	NO_LENGTH,
-	AGE_NAN,
-	AGE_INFINITE,
-	LANDMARK_NAN,
-	BOX_NAN,
-	BOX_NEGATIVE,
-	BOX_TURNED,
-	SCORE_ABOVE_1,
-	SCORE_NAN,
-	GENDER_TOO_HIGH,
-	GENDER_NEGATIVE,
-	RACE_TOO_HIGH,
-	GENDER_CONFIDENCE_NEGATIVE,
-	RACE_CONFIDENCE_ABOVE_1,
-	NO_SUCH_ERROR,
-	LOGIT_INFINITE, /* where logits are asked for */
-	EMBEDDING_NAN,  /* where an embedding is */
-	LIES
-};
-
-#define GENDERS 2
-#define RACES 5
-
-typedef struct crop_liar
-{
-	int lie;
-	const fa_attribute_model *model;
-} crop_liar;
-
-/* What a right answer would be, of faces that nobody has seen; the one lie in the last of them. */
-static void
-answer_crops(int slot, const crop_liar *l)
-{
-	const fa_request *r = &ring.slot[slot].request;
-	fa_reply *reply = &ring.slot[slot].reply;
-	char *to = fa_ring_reply_area(&ring, slot);
-	fa_wire_face face = {.box = {1, 2, 30, 40},
-						 .score = 0.75f,
-						 .detect_score = 0.5f,
-						 .age = 33,
-						 .age_low = 30,
-						 .age_high = 36,
-						 .gender = GENDERS - 1,
-						 .gender_confidence = 1,
-						 .race = RACES - 1,
-						 .classified = 1,
-						 .has_age = 1,
-						 .has_gender = 1,
-						 .has_race = 1};
-	fa_wire_error fine = {.status = FA_OK};
-	size_t floats = 0;
-
-	assert_int_equal(r->kind, FA_REQUEST_CLASSIFY);
-	for (uint32_t i = 0; i < r->count; i++)
-	{
-		bool lies = i == r->count - 1;
-
-		if (lies)
-			switch (l->lie)
-			{
-				case AGE_NAN:
-					face.age_low = NAN;
-					break;
-				case AGE_INFINITE:
-					face.age = INFINITY;
-					break;
-				case LANDMARK_NAN:
-					face.landmarks[4][1] = (double) NAN;
-					break;
-				case BOX_NAN:
-					face.box[3] = (double) NAN;
-					break;
-				case BOX_NEGATIVE:
-					face.box[0] = -1;
-					break;
-				case BOX_TURNED:
-					face.box[2] = 0.5;
-					break;
-				case SCORE_ABOVE_1:
-					face.score = 1.5f;
-					break;
-				case SCORE_NAN:
-					face.detect_score = NAN;
-					break;
-				case GENDER_TOO_HIGH:
-					face.gender = GENDERS;
-					break;
-				case GENDER_NEGATIVE:
-					face.gender = -1;
-					break;
-				case RACE_TOO_HIGH:
-					face.race = RACES;
-					break;
-				case GENDER_CONFIDENCE_NEGATIVE:
-					face.gender_confidence = -0.01f;
-					break;
-				case RACE_CONFIDENCE_ABOVE_1:
-					face.race_confidence = 1.01f;
-					break;
-				case NO_SUCH_ERROR:
-					fine.status = FA_INTERNAL + 1;
-					break;
-				default:
-					break;
-			}
-		memcpy(to + i * sizeof(face), &face, sizeof(face));
-		memcpy(to + r->count * sizeof(face) + i * sizeof(fine), &fine, sizeof(fine));
-	}
-	to += r->count * (sizeof(face) + sizeof(fine));
-	for (int h = 0; h < l->model->head_count && r->logits; h++)
-		floats += (size_t) l->model->heads[h].classes;
-	if (r->embed)
-		floats += (size_t) l->model->embedding_size;
-	for (size_t i = 0; i < floats; i++)
-	{
-		float value = 0.25f;
-
-		if (i == floats - 1)
-			value = l->lie == LOGIT_INFINITE ? INFINITY : l->lie == EMBEDDING_NAN ? NAN : value;
-		memcpy(to + i * sizeof(value), &value, sizeof(value));
-	}
-	memset(reply, 0, sizeof(*reply));
-	reply->status = FA_OK;
-	reply->length = r->count * (sizeof(face) + sizeof(fine)) + floats * sizeof(float) -
-					(l->lie == SHORTER) + (l->lie == LONGER);
-	if (l->lie == NO_LENGTH)
-		reply->length = 0;
-	fa_ring_finish(&ring, slot);
-}
-
-static void *
-lie_about_crops(void *argument)
-{
-	for (;;)
-		for (int i = 0; i < SLOTS; i++)
-			if (fa_ring_take(&ring, i))
-			{
-				answer_crops(i, argument);
-				return NULL;
-			}
-}
-
-/* Ready crops are asked about in three ways: what is answered is checked in each. */
-static fa_status
-ask_about_crops(fa_pipeline *pipeline, int how)
-{
-	fa_bytes crops[3] = {{"one", 3}, {NULL, 0}, {"three", 5}};
-	static float probabilities[101], embedding[4096];
-	fa_error errors[3];
-	fa_face faces[3];
-
-	switch (how)
-	{
-		case 0:
-			return fa_classify_crops(pipeline, crops, 3, 1 << 20, faces, errors, NULL, &error);
-		case 1:
-			return fa_crop_probabilities(pipeline, "one", 3, 1 << 20,
-										 fa_pipeline_find_head(pipeline, "age"), probabilities,
-										 NULL, &error);
-		default:
-			assert_in_range(fa_pipeline_embedding_size(pipeline), 1, 4096);
-			return fa_embed_crop(pipeline, "one", 3, 1 << 20, faces, embedding, NULL, &error);
-	}
-}
-
-static void
-test_answers_about_crops_that_make_no_sense(void **state)
-{
-	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
-	const fa_attribute_model *model = &pipeline->attributes;
-
-	(void) state;
-	assert_int_equal(model->heads[model->gender].classes, GENDERS);
-	assert_int_equal(model->heads[model->race].classes, RACES);
-	fa_service_read_there(pipeline, true);
-	bury_service(SIGKILL);
-	atomic_store(&ring.header->state, FA_SERVICE_READY);
-	for (int how = 0; how < 3; how++)
-		for (int i = NO_LIE; i < LIES; i++)
-		{
-			crop_liar liar = {i, model};
-			pthread_t thread;
-			fa_status status;
-			bool lies = i != NO_LIE && (i != LOGIT_INFINITE || how == 1) &&
-						(i != EMBEDDING_NAN || how == 2);
-
-			if (!lies && i != NO_LIE)
-				continue;
-			memset(&error, 0, sizeof(error));
-			assert_int_equal(pthread_create(&thread, NULL, lie_about_crops, &liar), 0);
-			status = ask_about_crops(pipeline, how);
-			pthread_join(thread, NULL);
-			if (status != (lies ? FA_DEVICE_LOST : FA_OK) || status != error.status)
-				fail_msg("lie %d of %d: status %d, %s", i, how, status, error.message);
-			if (lies)
-				assert_string_equal(error.message, "faceattr-service has answered nonsense");
-		}
-	for (int i = 0; i < SLOTS; i++)
-		assert_int_equal(fa_word_state(atomic_load(&ring.slot[i].word)), FA_SLOT_FREE);
-	fa_pipeline_close(pipeline);
-	start_service();
-}
-
-static void
-test_slots_of_the_dead(void **state)
-{
-	pid_t child = fork();
-	int status;
-
-	(void) state;
-	if (child == 0)
-		_exit(fa_ring_claim(&ring) >= 0 ? 0 : 1);
-	waitpid(child, &status, 0);
-	assert_int_equal(status, 0);
-	assert_int_equal(fa_ring_reclaim(&ring), 1);
-	assert_int_equal(fa_ring_reclaim(&ring), 0);
-	/* one's own are not */
-	assert_int_equal(fa_ring_claim(&ring), 0);
-	assert_int_equal(fa_ring_reclaim(&ring), 0);
-	fa_ring_release(&ring, 0);
-}
-
-/* What was touched for something large is given back. */
-static void
-test_memory_of_large_requests(void **state)
-{
-	size_t large = (size_t) 64 << 20;
-	fa_exchange x;
-	char path[64], line[256];
-	long pages[2] = {0};
-
-	(void) state;
-	for (int round = 0; round < 2; round++)
-	{
-		FILE *file;
-
-		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, large, NULL, &error), FA_OK);
-		memset(x.data, 1, large);
-		x.request.precision = FA_PRECISION_FP32;
-		if (round == 1)
-			assert_int_not_equal(fa_exchange_call(&x, NULL, &error), FA_OK);
-		snprintf(path, sizeof(path), "/proc/self/status");
-		file = fopen(path, "r");
-		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-			if (sscanf(line, "RssShmem: %ld", &pages[round]) == 1)
-				break;
-		if (file != NULL)
-			fclose(file);
-		if (round == 0)
-			fa_ring_release(&ring, x.slot);
-	}
-	assert_true(pages[0] > 60 * 1024);
-	assert_true(pages[1] < pages[0] - 50 * 1024);
 }
 
 /* --- Its sandbox ------------------------------------------------------------------------------ */
@@ -994,10 +883,11 @@ main(void)
 		cmocka_unit_test(test_killed_in_the_middle),
 		cmocka_unit_test(test_decoder_that_crashes),
 		cmocka_unit_test(test_requests_that_make_no_sense),
-		cmocka_unit_test(test_answers_that_make_no_sense),
-		cmocka_unit_test(test_answers_about_crops_that_make_no_sense),
-		cmocka_unit_test(test_slots_of_the_dead),
+		cmocka_unit_test(test_model_that_came_damaged),
+		cmocka_unit_test(test_what_is_mapped),
 		cmocka_unit_test(test_memory_of_large_requests),
+		cmocka_unit_test(test_cancel_of_large_requests),
+		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_the_service_is_confined),
 	};
 
