@@ -7,6 +7,8 @@
  */
 #include "cudnn.h"
 
+#include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +81,15 @@ fa_gpu_cudnn_status(cudnnStatus_t status, const char *doing, fa_error *error)
 							   : "cuDNN failed %s: %s",
 			doing, cudnnGetErrorString(status));
 	return fa_detail(error, "%s", words);
+}
+
+void
+fa_gpu_keep_compiler(void)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "libnvrtc.so.%d", CUDART_VERSION / 1000);
+	(void) dlopen(name, RTLD_NOW); /* for good: a count more in each engine is no harm */
 }
 
 /* --- Descriptors ------------------------------------------------------------- */

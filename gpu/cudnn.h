@@ -52,6 +52,11 @@ typedef struct fa_gpu_choice
 } fa_gpu_choice;
 
 /* A device from cuDNN's JSON of its properties. */
+/*
+ * Loads NVIDIA's run-time compiler, if it is there, to stay. cuDNN looks for it in every graph
+ * anew, and loads and unloads it several times, which takes twenty times as long as the answer.
+ */
+extern void fa_gpu_keep_compiler(void);
 extern fa_status fa_gpu_describe(const char *json, fa_gpu_target *target, fa_error *error);
 extern void fa_gpu_target_free(fa_gpu_target *target);
 

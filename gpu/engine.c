@@ -141,6 +141,7 @@ open_cudnn(fa_engine *engine, fa_error *error)
 {
 	fa_status status = fa_gpu_cudnn_status(cudnnCreate(&engine->target.handle), "to open", error);
 
+	fa_gpu_keep_compiler();
 	if (status == FA_OK)
 		status = fa_gpu_cudnn_status(cudnnSetStream(engine->target.handle, engine->stream),
 									 "to take a stream", error);

@@ -9,7 +9,6 @@
  * once, each in all batch classes that the engine runs it in, and in the sizes of batches that
  * trainings have.
  */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -309,19 +308,6 @@ ask(const fa_gpu_target *target, const char *name, fa_precision precision, int c
 	return without;
 }
 
-/*
- * cuDNN looks for NVIDIA's run-time compiler in every graph anew, and loads and unloads it several
- * times, which takes twenty times as long as the answer: unless it is there.
- */
-static void
-keep_compiler(void)
-{
-	char name[32];
-
-	snprintf(name, sizeof(name), "libnvrtc.so.%d", CUDART_VERSION / 1000);
-	(void) dlopen(name, RTLD_NOW);
-}
-
 /* In a process of its own; its last words are its numbers. */
 static int
 ask_device(const device *d, int first)
@@ -335,7 +321,7 @@ ask_device(const device *d, int first)
 	child = fork();
 	if (child != 0)
 		return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-	keep_compiler();
+	fa_gpu_keep_compiler();
 	describe(d, &target);
 	for (int p = 0; p < LENGTH(precisions); p++)
 	{
