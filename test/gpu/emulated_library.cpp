@@ -4,9 +4,10 @@
  *		are told by the file that FACEATTR_EMULATED_FAULTS names, which is read when a process loads
  *		the library, so that every session may have others.
  *
- * Its lines: "device 75", the compute capability (0: there is no device); "cudaMalloc 3 2", the
- * third call of cudaMalloc fails with error 2 (emulated_fault). A thread waits for nothing, as
- * CUDA's do: signals must be blocked where it starts.
+ * Its lines: "device 75", the compute capability (0: there is no device); "memory 9000000", the
+ *bytes of its memory; "cudaMalloc 3 2", the third call of cudaMalloc fails with error 2
+ *(emulated_fault). A thread waits for nothing, as CUDA's do: signals must be blocked where it
+ *starts.
  */
 #include "emulation.h"
 
@@ -41,6 +42,8 @@ read_faults()
 	while (fscanf(file, "%63s %d", word, &n) == 2)
 		if (strcmp(word, "device") == 0)
 			emulated_device(n);
+		else if (strcmp(word, "memory") == 0)
+			emulated_memory((size_t) n);
 		else if (fscanf(file, "%d", &code) == 1)
 		{
 			emulated_fault(word, n, code);

@@ -277,7 +277,7 @@ unlike(maps($postmaster), qr/faceattr_cuda|libcudnn/, 'and not the library');
 ($out) = session("${gpu}SELECT faceattr_stat_reset();\n$ask$cpu$ask SELECT scope, images, gpu_images FROM faceattr_stat");
 like($out, qr/^server\|2\|1$/m, 'the server counts by engine');
 ($out) = session("$gpu${ask}SELECT engine, \"precision\", location FROM faceattr_stat_models ORDER BY 1");
-like($out, qr/^$age\ncpu\|\w+\|shared\ncuda\|fp16\|(shared|private)$/, 'each engine has its own copy');
+like($out, qr/^$age\ncpu\|\w+\|shared\ncuda\|fp16\|shared$/, 'each engine has its own block, which a session uploads from where it is shared');
 fault('cudaMalloc 1 2');
 is((session("$auto$ask$ask$engine"))[0], "$age\n$age\ncpu", 'no memory: the CPU');
 fault('cudnnBackendExecute 1 700');

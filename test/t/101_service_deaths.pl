@@ -105,6 +105,24 @@ stopped(sub {
 	like($error, qr/ERROR:  57014: canceling statement due to statement timeout/, 'statement_timeout while it is stopped');
 	cmp_ok(time - $start, '<', 1.1, 'soon');
 });
+
+# "Within 50 ms", of twenty the median; a machine with much to do has another try.
+sub latency
+{
+	my $script = write_image('cancels', "\\timing on\n" . join '', map { 'SET statement_timeout = ' . (30 + $_) . ";\n$ask" } 1 .. 20);
+	my $connection = $node->connstr('postgres');
+	my $said = qx(psql -XAt -d '$connection' -f '$script' 2>&1);
+	my @times = $said =~ /Time: ([\d.]+) ms/g;    # of SET and SELECT in turn
+	is(() = $said =~ /ERROR:  canceling statement due to statement timeout/g, 20, 'twenty cancels');
+	my @late = sort { $a <=> $b } map { $times[2 * $_ - 1] - (30 + $_) } 1 .. 20;
+	return $late[10];
+}
+stopped(sub {
+	my $late = latency();
+	$late = latency() if $late >= 50;
+	cmp_ok($late, '<', 50, sprintf 'a cancel is answered after %.1f ms', $late);
+	cmp_ok($late, '>', -2, 'and not before');
+});
 is(query($ask), $answer, 'it goes on where it was');
 my $busy = q{FROM pg_stat_activity WHERE application_name ~ '^work' AND state = 'active' AND query ~ 'series'};
 for my $way ('cancel', 'terminate')

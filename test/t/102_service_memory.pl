@@ -115,6 +115,15 @@ for my $name (sort keys %attack)
 	my @results = map { [finish_background($_)] } @sessions;
 	is(join(' ', map { $_->[1] } @results), '0 0 0 0', "$name: sessions live");
 	is(join('', map { (split /\|/, $_->[0])[3] } @results), "\n" x 4, 'and report no face that cannot be');
+	my ($answers, $hangs) = (0, 0);
+	for my $result (@results)
+	{
+		my @counts = split /\|/, $result->[0];
+		$answers += $counts[0];
+		$hangs += $counts[2];
+	}
+	is($hangs, 0, 'wait for nothing in vain');
+	cmp_ok($answers, '>', 0, 'and have had answers');
 	note join ' ', map { my $text = $_->[0]; chomp $text; $text } @results;
 	# After many deaths the pause before the next start is up to 30 s, of which sessions are told at once.
 	my ($good, $until) = (0, time + 60);

@@ -1,5 +1,5 @@
-# kill -9 of faceattr-service every second under 32 sessions: every statement has the right answer or
-# one error, and the server never minds. SERVICE_STORM_SECONDS says for how long: 12, or 120 for the real thing.
+# Storms over faceattr-service: cancels, while its settings change, and kill -9 every second under 32 sessions. Every
+# statement has the right answer or one error, and the server never minds. SERVICE_STORM_SECONDS says for how long: 12, or 120 for the real thing.
 use strict;
 use warnings;
 use FindBin;
@@ -61,6 +61,44 @@ $node->safe_psql('postgres', q{
 		END LOOP;
 	END $$});
 my $up_since = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
+
+# --- Cancels
+
+# Statements that have 1 to 30 ms, too little for most, some a second, and then one that has time. psql's messages come with its
+# output.
+my ($statements, $stormers) = (30, 8);
+my $over = temporary_path('over');
+my $connection = $node->connstr('postgres');
+my @stormers = map {
+	my $stormer = $_;
+	my $script = write_image("storm$stormer", "\\set VERBOSITY sqlstate\n" . ($stormer % 2 ? "SET faceattr.decode_in = 'service';\n" : '')
+		. join('', map { 'SET statement_timeout = ' . (1 + int rand(rand() < 0.2 ? 1000 : 30)) . ";\nSELECT face_array(image, 'default')::text = answer FROM (SELECT * FROM question ORDER BY id OFFSET " . ($stormer + $_) % 5 . " LIMIT 1) q;\n" } 1 .. $statements)
+		. "SET statement_timeout = 0;\nSELECT 'all: ' || bool_and(face_array(image, 'default')::text = answer) FROM question;\n"
+		. "DO \$\$ BEGIN WHILE pg_stat_file('$over', true) IS NULL LOOP PERFORM pg_sleep(0.05); END LOOP; END \$\$;\n");
+	open(my $out, '-|', "psql -XAtq -d '$connection' -f '$script' 2>&1") or die "psql: $!";
+	{ out => $out }
+} 1 .. $stormers;
+for my $size (1, 7, 64, 2, 64)
+{
+	$node->append_conf('postgresql.conf', "faceattr.batch_size = $size");
+	$node->reload;
+	usleep(200_000);
+}
+# As long as they are there, nobody frees a slot for them.
+ok($node->poll_query_until('postgres', "SELECT count(*) = $stormers FROM pg_stat_activity WHERE query ~ '^DO .*pg_stat_file'"), 'a storm is over');
+ok(service_becomes($node, q{state = 'ready' AND slots_in_use = 0 AND queued = 0}), 'no slot is lost');
+write_image('over', '');
+my $said = join '', map { (finish_background($_))[0] } @stormers;
+my $cancelled = $said =~ s/^psql:.*ERROR:  57014\n//gm;
+my $right = $said =~ s/^t\n//gm;
+note "$cancelled cancels, $right answers in time";
+is($said, "all: true\n" x $stormers, 'of cancels and reloads: right answers, or that one error, and right ones afterwards');
+is($cancelled + $right, $statements * $stormers, 'every statement has ended');
+cmp_ok($cancelled, '>', $statements, 'many by a cancel');
+is(service($node, 'restarts'), 0, 'and the service has not minded');
+
+# --- Deaths
+
 my @sessions = map { background($node, ($_ % 2 ? "SET faceattr.decode_in = 'service'; " : '') . "SELECT * FROM ask($seconds)") } 1 .. 32;
 my ($kills, $end) = (0, time + $seconds);
 for (my $next = time + 1; $next < $end; $next += 1)

@@ -15,9 +15,14 @@ use Time::HiRes qw(time usleep);
 my $emulated = "$ENV{HOME}/emulated_cuda.so";
 plan skip_all => 'CUDA or cuDNN is not here' if !-f $emulated;
 chomp(my $libraries = qx(pg_config --pkglibdir));
-unlink "$libraries/faceattr_cuda.so";
-copy($emulated, "$libraries/faceattr_cuda.so") or die $!;
-chmod 0755, "$libraries/faceattr_cuda.so";
+my $real = slurp_file("$libraries/faceattr_cuda.so");
+sub install
+{
+	unlink "$libraries/faceattr_cuda.so";
+	copy($_[0], "$libraries/faceattr_cuda.so") or die $!;
+	chmod 0755, "$libraries/faceattr_cuda.so";
+}
+install($emulated);
 
 # What fails in processes that load the library from now on; where the service may read it.
 my $faults = $ENV{FACEATTR_EMULATED_FAULTS} = dirname(shipped_file('default')) . '/faults';
@@ -64,6 +69,11 @@ my $expected = query($cpu . $age);
 # --- Auto leaves GPUs to the service
 
 ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'with a GPU, the service is there from the start');
+my @plans = glob "$ENV{HOME}/.cache/faceattr/plans-*";
+is(service($node, 'requests') . ' ' . @plans, '0 1', 'before anybody has asked, it has warmed up: plans have been tried out');
+my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+my ($supervisor) = slurp_file('/proc/' . service($node, 'pid') . '/status') =~ /^PPid:\s+(\d+)/m;
+unlike(slurp_file("/proc/$_/maps"), qr/faceattr_cuda|libcudnn/, 'and has it for itself') for $postmaster, $supervisor;
 isnt(service($node, 'device'), '', 'the GPU has a name');
 is(query("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat"), "\n$expected\n1|1", 'auto uses it');
 is(query(q{SELECT "precision", resident, memory > 1e6, images FROM faceattr_stat_service_models}), 'fp16|t|t|1', 'its model is on the GPU');
@@ -131,24 +141,49 @@ ok(service_becomes($node, qq{state = 'ready' AND pid <> $pid}), 'killed, it is r
 is(query("SELECT faceattr_stat_reset(); $age SELECT gpu_images FROM faceattr_stat"), "\n$expected\n1", 'and auto is back there');
 
 # The GPU fails: who is at work there learns what CUDA calls it; the next one has another service.
-fault('cudaGraphLaunch 1 700');
+fault('cudaGraphLaunch 4 700');
 kill_service();
 ok(service_becomes($node, qq{state = 'ready' AND restarts = $restarts + 2}), 'a service whose GPU will fail');
-my ($failures, $answers) = (0, 0);
-for (1 .. 10)
+my ($asked, $failures, $right) = (0, 0, 0);
+until ($failures || $asked == 10)
 {
 	my ($out, $error) = session($age);
+	$asked++;
 	$failures++ if $error =~ /ERROR:  58000: the GPU failed .*: cudaErrorIllegalAddress/;
-	$answers++ if $out eq $expected && $error eq '';
-	last if $failures;
+	$right++ if $out eq $expected && $error eq '';
 }
 is($failures, 1, 'the statement gets an error with its name');
+cmp_ok($right, '>', 0, 'there were some before');
+is($right, $asked - 1, 'that had answers, the right ones');
 fault('');
 ok(service_becomes($node, qq{restarts = $restarts + 3}), 'the service ends, since only a new process can use the GPU');
 like(service($node, 'last_error'), qr/cudaErrorIllegalAddress/, 'and says why');
 kill_service();
 ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'another comes');
 is(query($age), $expected, 'and answers');
+
+# Memory for usual photos and none for a large one, for good: one error, then the CPU; gpu has its error each time.
+fault('memory 16000000');
+kill_service();
+ok(service_becomes($node, q{state = 'ready' AND engine = 'cuda'}), 'a GPU with little memory');
+my $large = "SET faceattr.detect_size = 1600; SET faceattr.min_face = 8;\nSELECT count(*) FROM photos, face_detect(image) WHERE name = 'sheet.jpg';\n";
+my $faces = query("$cpu$large");
+my ($out, $error) = session("$age$large$large$age");
+my $short = 'ERROR:  53200: the GPU failed to give memory for a batch: cudaErrorMemoryAllocation\nDETAIL:  .*\n';
+is($out, "$expected\n$faces\n$expected", 'auto has answers to all but one');
+is(() = $error =~ /ERROR/g, 1, 'which fails');
+like($error, qr/^${short}HINT:  Repeat the statement: this session goes on with the CPU/m, 'with a hint');
+($out, $error) = session("$gpu$large$large$age");
+is($out, $expected, 'gpu has answers to what has room');
+is(() = $error =~ /$short/g, 2, 'and errors to what has none');
+TODO:
+{
+	local $TODO = 'the service gives sessions that insist no hint';
+	is(() = $error =~ /${short}HINT:  /g, 2, 'with a hint');
+}
+is(service($node, 'state'), 'ready', 'the service goes on');
+fault('');
+kill_service();
 
 # --- It is gone, for a while or for good
 
@@ -162,10 +197,27 @@ configure('faceattr.gpu_idle_timeout', 0);
 fault('device 0');
 kill_service();
 ok(service_becomes($node, q{state = 'useless'}), 'no GPU any more');
-my ($out, $error) = session("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat");
+($out, $error) = session("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat");
 is("$out|$error", "\n$expected\n1|0|", 'auto goes on with the CPU, without a word');
 like((session("$gpu $age"))[1], qr/ERROR:  55000: the GPU failed to be found: cudaErrorNoDevice\nDETAIL:  .*\nHINT:  A GPU/, 'gpu says what is missing');
 like((session("$service $gpu $age"))[1], qr/ERROR:  55000: faceattr-service is not running\nDETAIL:  the GPU failed to be found: cudaErrorNoDevice.*\nHINT:  It is tried again/, 'of the service, too');
+
+# Other reasons, each found out at a reload.
+for my $case (['an old driver', 'cudaGetDeviceCount 1 35', undef, 'the GPU failed to be found: cudaErrorInsufficientDriver'],
+	['no cuDNN', '', $real =~ s/libcudnn\.so\.9/libabsen.so.9/gr, 'the CUDA engine cannot be loaded'])
+{
+	my ($what, $fault, $library, $reason) = @$case;
+	fault($fault);
+	install(write_image('other_cuda.so', $library)) if defined $library;
+	$node->reload;
+	ok(service_becomes($node, "state = 'useless' AND last_error LIKE '$reason%'"), "$what: no GPU for the service");
+	is(join('|', session("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat")), "\n$expected\n1|0|", 'auto goes on with the CPU, without a word');
+	like((session("$gpu $age"))[1], qr/^ERROR:  55000: $reason\nDETAIL:  .*\nHINT:  A GPU, NVIDIA's driver and libcudnn/, 'gpu says what is missing');
+	like((session("$service $gpu $age"))[1], qr/^ERROR:  55000: faceattr-service is not running\nDETAIL:  $reason.*\nHINT:  It is tried again/, 'of the service, too');
+}
+install($emulated);
+fault('device 0');
+
 is((session("$service $age"))[0], $expected, 'a session that insists on the service only gets one with a CPU');
 is(service($node, 'state, engine'), 'ready|cpu', 'which it is');
 is((session("SELECT faceattr_stat_reset(); $age SELECT images, gpu_images FROM faceattr_stat"))[0], "\n$expected\n1|0", 'but auto does not go there');
