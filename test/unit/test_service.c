@@ -82,17 +82,11 @@ bury_service(int signal_number)
 	return status;
 }
 
-static fa_slot_state
-state_of(const fa_ring *of, int slot)
-{
-	return fa_word_state(atomic_load(&of->slot[slot].word));
-}
-
 static bool
-all_free(const fa_ring *of)
+all_free(void)
 {
-	for (int i = 0; i < of->slots; i++)
-		if (state_of(of, i) != FA_SLOT_FREE)
+	for (int i = 0; i < SLOTS; i++)
+		if (fa_word_state(atomic_load(&ring.slot[i].word)) != FA_SLOT_FREE)
 			return false;
 	return true;
 }
@@ -100,9 +94,26 @@ all_free(const fa_ring *of)
 static void
 wait_until_free(void)
 {
-	for (int i = 0; i < 3000 && !all_free(&ring); i++)
+	for (int i = 0; i < 3000 && !all_free(); i++)
 		sleep_ms(10);
-	assert_true(all_free(&ring));
+	assert_true(all_free());
+}
+
+/* What the kernel tells of the service. */
+static long
+told(const char *format)
+{
+	char path[64], line[256];
+	long value = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", service);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) != NULL)
+		sscanf(line, format, &value);
+	fclose(file);
+	return value;
 }
 
 static int
@@ -612,7 +623,7 @@ test_memory_of_large_requests(void **state)
 		assert_true(pages_of(&ring) > before + larges[i] - 5);
 		assert_int_not_equal(fa_exchange_call(&x, NULL, &error), FA_OK);
 		if (i == 0) /* by who asked; what would take longer, by the service */
-			assert_true(all_free(&ring));
+			assert_true(all_free());
 		wait_until_free();
 		assert_true(pages_of(&ring) <= before + 5);
 	}
@@ -654,17 +665,60 @@ test_cancel_of_large_requests(void **state)
 	free(data);
 }
 
+static fa_exchange
+submit_run(fa_model_part part, int count, int height, int width, const void *pixels)
+{
+	size_t length = (size_t) count * (size_t) height * (size_t) width * 3;
+	fa_exchange x;
+
+	assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_RUN, length, NULL, &error), FA_OK);
+	x.request.precision = FA_PRECISION_FP32;
+	x.request.part = part;
+	x.request.count = (uint32_t) count;
+	x.request.height = (uint32_t) height;
+	x.request.width = (uint32_t) width;
+	assert_int_equal(fa_exchange_write(&x, pixels, length, NULL, &error), FA_OK);
+	ring.slot[x.claim.slot].request = x.request;
+	assert_true(fa_ring_submit(&ring, &x.claim));
+	return x;
+}
+
+/* Batches of many kinds, open while one is at work, do not keep all their memory afterwards. */
+static void
+test_memory_of_many_batches(void **state)
+{
+	char *pixels = calloc(20, MB);
+	fa_exchange exchanges[SLOTS];
+	long before;
+
+	(void) state;
+	bury_service(SIGKILL);
+	start_service();
+	before = told("RssAnon: %ld") / 1024;
+	/* the first takes some time; the others are refused when it is their turn */
+	for (int i = 0; i < SLOTS; i++)
+		exchanges[i] = i == 0 ? submit_run(FA_PART_DETECTOR, 12, 640, 640, pixels)
+							  : submit_run(FA_PART_ATTRIBUTES, 1, 2200 + i, 2240, pixels);
+	for (int i = 0; i < SLOTS; i++)
+	{
+		while (fa_ring_wait(&ring, &exchanges[i].claim, 100) == FA_WAIT_MORE)
+			;
+		assert_true(fa_ring_release(&ring, &exchanges[i].claim));
+	}
+	wait_until_free();
+	assert_true(told("RssAnon: %ld") / 1024 < before + 64 + 24);
+	free(pixels);
+}
+
 /* As on a machine that has no more pages: files may be that long and no longer. */
 static void
 limit_files(pid_t process, rlim_t length)
 {
-	struct rlimit limit = {length, RLIM_INFINITY};
-
-	assert_int_equal(prlimit(process, RLIMIT_FSIZE, &limit, NULL), 0);
+	assert_int_equal(prlimit(process, RLIMIT_FSIZE, &(struct rlimit){length, RLIM_INFINITY}, NULL),
+					 0);
 }
 
-/* An error of the request, and no signal; of the service, too, where there is none for its reply.
- */
+/* An error of the request and no signal, in the session or in the service. */
 static void
 test_no_memory(void **state)
 {
@@ -714,19 +768,10 @@ static void
 test_the_service_is_confined(void **state)
 {
 	unsigned expected = FA_CONFINED_CALLS | (kernel_confines_files() ? FA_CONFINED_FILES : 0);
-	char path[64], line[256];
-	int seccomp = 0;
-	FILE *file;
 
 	(void) state;
 	assert_int_equal(atomic_load(&ring.header->confined), expected);
-	snprintf(path, sizeof(path), "/proc/%d/status", service);
-	file = fopen(path, "r");
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file) != NULL)
-		sscanf(line, "Seccomp: %d", &seccomp);
-	fclose(file);
-	assert_int_equal(seccomp, 2);
+	assert_int_equal(told("Seccomp: %ld"), 2);
 }
 
 int
@@ -745,6 +790,7 @@ main(void)
 		cmocka_unit_test(test_what_is_mapped),
 		cmocka_unit_test(test_memory_of_large_requests),
 		cmocka_unit_test(test_cancel_of_large_requests),
+		cmocka_unit_test(test_memory_of_many_batches),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_the_service_is_confined),
 	};
