@@ -613,9 +613,10 @@ next_batch(void *argument, fa_batch *pixels, float *const **outputs, bool (*busy
 static void
 batch_done(void *argument)
 {
+	static const fa_error none;
 	flight *f = argument;
 
-	end_batch(f->b, f->batches[f->ended++ % 2], f->sizes, FA_OK, NULL);
+	end_batch(f->b, f->batches[f->ended++ % 2], f->sizes, FA_OK, &none);
 }
 
 /* What the stream leaves after an error ends with it, but for memory's: then in smaller pieces. */
