@@ -4,11 +4,11 @@
  *		batch to faceattr-service and waits, and for faceattr.decode_in = service whole photos.
  *
  * A pipeline of the service is opened by fa_pipeline_open_packed from a block that holds the
- *model's metadata and references in place of weights: fa_service_model makes it. Functions that
- *wait ask `interrupt` every FA_RING_PATIENCE ms.
+ * model's metadata and references in place of weights: fa_service_model makes it. Functions that
+ * wait ask `interrupt` every FA_RING_PATIENCE ms.
  *
- * Errors: FA_DEVICE_LOST where the service died or was ended while it had the request, or does not
- * run: which says nothing about the image.
+ * Errors: FA_DEVICE_LOST where the service died or was ended while it had the request, or does
+ * not run: which says nothing about the image.
  */
 #ifndef FA_CLIENT_H
 #define FA_CLIENT_H

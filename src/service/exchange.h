@@ -5,7 +5,7 @@
  *
  * Every function may be called by several threads of a process at once, each with an exchange of
  * its own, which has a slot of its own: threads share the ring and nothing else. An exchange
- *belongs to one thread at a time, and `interrupt` is asked by that one.
+ * belongs to one thread at a time, and `interrupt` is asked by that one.
  *
  * Whatever fails has ended the exchange: the slot is somebody else's then.
  */

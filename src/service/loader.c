@@ -3,10 +3,10 @@
  *		How a model comes to the service; see loader.h.
  *
  * A file is copied before it is looked at: who shares the memory may change it meanwhile. It is
- * other sessions' model, too, as soon as it is loaded, and they go by its key alone. Of a published
- * model the key is the SHA-256 of the file, of a shipped one it is which file that is
- *(pg/models.c); the service cannot tell one from the other, and so compares neither: the session
- *sends a sum of key and bytes along, and gets one of the metadata.
+ * other sessions' model, too, as soon as it is loaded, and they go by its key alone. Of a
+ * published model the key is the SHA-256 of the file, of a shipped one it is which file that is
+ * (pg/models.c); the service cannot tell one from the other, and so compares neither: the
+ * session sends a sum of key and bytes along, and gets one of the metadata.
  */
 #include "loader.h"
 

@@ -3,13 +3,13 @@
  *		Threads of the service that read photos and crops for sessions which would rather not: a
  *		decoder that crashes takes the service along, not the server.
  *
- * A thread runs a whole pipeline, the same that a session would, over the engine `service`: it is a
- * client of its own process, with a slot of the ring that is its own, and its batches meet those of
- *the sessions in the batcher. One mutex guards the queue of slots. A thread keeps a few pipelines;
- * they hold no weights.
+ * A thread runs a whole pipeline, the same that a session would, over the engine `service`: it
+ * is a client of its own process, with a slot of the ring that is its own, and its batches meet
+ * those of the sessions in the batcher. One mutex guards the queue of slots. A thread keeps a
+ * few pipelines; they hold no weights.
  *
  * FACEATTR_TEST_CRASH, set for a test, names the first bytes in hexadecimal of a photo that
- *crashes.
+ * crashes.
  */
 #include "photos.h"
 

@@ -184,7 +184,9 @@ place_of(const fa_ring *ring, int slot, fa_slot_area area)
 static size_t
 area_size(fa_slot_area area)
 {
-	return area == FA_AREA_REPLY ? FA_REPLY_AREA : FA_REQUEST_AREA;
+	static const size_t sizes[] = {FA_REQUEST_AREA, FA_REPLY_AREA};
+
+	return sizes[area];
 }
 
 static fa_status

@@ -7,13 +7,13 @@
  * descriptor; the service gets it, and nothing else of the server's. In it lie a header, the
  * slots, and for every slot an area for what is asked and one for what is answered.
  *
- * Header and slots, the head, are mapped by everybody, and have their pages from the start. Areas
- *are mapped by nobody: they are written and read by pwrite and pread, a piece at a time. So a
- *machine that has no page left for them fails a request, where a mapping's fault would be a SIGBUS,
- *which in a session takes the server down; a long copy can be cancelled; what has been read is the
- *reader's own, and does not change while he checks it; and gigabytes of areas cost no address
- *space. They have pages where something has been written, of which a slot that is free keeps
- *FA_AREA_KEPT.
+ * Header and slots, the head, are mapped by everybody, and have their pages from the start.
+ * Areas are mapped by nobody: they are written and read by pwrite and pread, a piece at a time.
+ * So a machine that has no page left for them fails a request, where a mapping's fault would be
+ * a SIGBUS, which in a session takes the server down; a long copy can be cancelled; what has
+ * been read is the reader's own, and does not change while he checks it; and gigabytes of areas
+ * cost no address space. They have pages where something has been written, of which a slot that
+ * is free keeps FA_AREA_KEPT.
  *
  * Who may do what. A slot's word holds its state, the process that claimed it, and a ticket, of
  * which every claim of a process gets another one; it changes by compare-and-swap alone, so that a

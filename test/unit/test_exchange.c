@@ -558,6 +558,8 @@ bad_face(const spoilt *s)
 {
 	fa_wire_face face = good_face(true);
 	char *at = (char *) &face + s->place;
+	float real = (float) s->value;
+	int32_t whole = s->type == INT || s->type == BYTE ? (int32_t) s->value : 0;
 
 	switch (s->type)
 	{
@@ -565,13 +567,13 @@ bad_face(const spoilt *s)
 			memcpy(at, &s->value, sizeof(double));
 			break;
 		case FLOAT:
-			memcpy(at, &(float){(float) s->value}, sizeof(float));
+			memcpy(at, &real, sizeof(real));
 			break;
 		case INT:
-			memcpy(at, &(int32_t){(int32_t) s->value}, sizeof(int32_t));
+			memcpy(at, &whole, sizeof(whole));
 			break;
 		default:
-			*at = (char) s->value;
+			*at = (char) whole;
 	}
 	return face;
 }

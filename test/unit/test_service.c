@@ -17,9 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,151 +27,7 @@
 #include "../../src/service/exchange.h"
 #include "../../src/service/sandbox.h"
 #include "../../src/service/wire.h"
-
-#define SLOTS 64
-#define MODEL "weights/default.safetensors"
-#define PHOTO "demo/photos/portrait.jpg"
-
-static const uint8_t key[FA_SERVICE_KEY] = {7};
-
-static fa_ring ring;
-static pid_t service;
-static fa_error error;
-
-static void
-sleep_ms(int milliseconds)
-{
-	usleep((useconds_t) milliseconds * 1000);
-}
-
-static void
-start_service(void)
-{
-	char fd[16], slots[16];
-
-	atomic_store(&ring.header->state, FA_SERVICE_STARTING);
-	snprintf(fd, sizeof(fd), "%d", ring.fd);
-	snprintf(slots, sizeof(slots), "%d", SLOTS);
-	service = fork();
-	assert_true(service >= 0);
-	if (service == 0)
-	{
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		fcntl(ring.fd, F_SETFD, 0);
-		execl("./faceattr-service", "faceattr-service", "--ring", fd, "--slots", slots, "--weights",
-			  "weights", "--device", "cpu", (char *) NULL);
-		_exit(127);
-	}
-	for (int i = 0; i < 3000 && atomic_load(&ring.header->state) != FA_SERVICE_READY; i++)
-		sleep_ms(10);
-	assert_int_equal(atomic_load(&ring.header->state), FA_SERVICE_READY);
-}
-
-/* Not by the time that kill() returns is it stopped. */
-static void
-stop_service(void)
-{
-	int status;
-
-	kill(service, SIGSTOP);
-	assert_int_equal(waitpid(service, &status, WUNTRACED), service);
-	assert_true(WIFSTOPPED(status));
-}
-
-/* Whatever has become of a test, the next ones need it. */
-static int
-go_on(void **state)
-{
-	(void) state;
-	kill(service, SIGCONT);
-	return 0;
-}
-
-/* As the supervisor does after a death; the service's status. */
-static int
-bury_service(int signal_number)
-{
-	int status;
-
-	if (signal_number != 0)
-		kill(service, signal_number);
-	assert_int_equal(waitpid(service, &status, 0), service);
-	atomic_store(&ring.header->state, FA_SERVICE_WAITING);
-	fa_ring_settle(&ring, FA_DEVICE_LOST, "it died", "of a test");
-	return status;
-}
-
-static fa_slot_state
-state_of(const fa_ring *of, int slot)
-{
-	return fa_word_state(atomic_load(&of->slot[slot].word));
-}
-
-static bool
-all_free(const fa_ring *of)
-{
-	for (int i = 0; i < of->slots; i++)
-		if (state_of(of, i) != FA_SLOT_FREE)
-			return false;
-	return true;
-}
-
-static void
-wait_until_free(void)
-{
-	for (int i = 0; i < 3000 && !all_free(&ring); i++)
-		sleep_ms(10);
-	assert_true(all_free(&ring));
-}
-
-static int
-setup(void **state)
-{
-	(void) state;
-	assert_int_equal(fa_ring_create(SLOTS, &ring, &error), FA_OK);
-	atomic_store(&ring.header->batch_size, 64);
-	atomic_store(&ring.header->batch_delay, 1000);
-	atomic_store(&ring.header->model_memory, UINT64_C(1) << 30);
-	fa_service_use(&ring);
-	setenv("FACEATTR_TEST_CRASH", "deadbeef", 1);
-	start_service();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	bury_service(SIGKILL);
-	fa_ring_close(&ring);
-	return 0;
-}
-
-static fa_pipeline *
-open_pipeline(fa_precision precision)
-{
-	fa_pipeline *pipeline;
-	fa_precision resolved;
-	void *block;
-	uint8_t *file;
-	size_t length, file_length;
-	fa_status status =
-		fa_service_model(key, precision, NULL, &resolved, &block, &length, NULL, &error);
-
-	if (status == FA_NOT_FOUND)
-	{
-		assert_int_equal(fa_read_file(MODEL, &file, &file_length, &error), FA_OK);
-		status = fa_service_model(key, precision, &(fa_bytes){file, file_length}, &resolved, &block,
-								  &length, NULL, &error);
-		free(file);
-	}
-	assert_int_equal(status, FA_OK);
-	assert_int_equal(fa_pipeline_open_packed(&fa_service_engine, NULL, resolved, block, length,
-											 &pipeline, &error),
-					 FA_OK);
-	free(block);
-	return pipeline;
-}
+#include "served.h"
 
 static void
 assert_same_faces(const fa_faces *a, const fa_faces *b)
@@ -656,193 +509,6 @@ test_requests_that_make_no_sense(void **state)
 	compare(PHOTO, false);
 }
 
-/* A file that a bit has been lost of, on its way or by its key, is not there for anybody. */
-static void
-test_model_that_came_damaged(void **state)
-{
-	static const uint8_t other[FA_SERVICE_KEY] = {9};
-	uint8_t *file;
-	size_t length;
-	fa_precision resolved;
-	void *block;
-
-	(void) state;
-	assert_int_equal(fa_read_file(MODEL, &file, &length, &error), FA_OK);
-	for (int what = 0; what < 3; what++)
-	{
-		fa_exchange x;
-
-		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_LOAD, length, NULL, &error), FA_OK);
-		memcpy(x.request.model, other, sizeof(other));
-		x.request.precision = FA_PRECISION_FP32;
-		assert_int_equal(fa_ring_sum(what == 0 ? key : other,
-									 what == 1 ? FA_PRECISION_BF16 : FA_PRECISION_FP32, file,
-									 length, &x.request.sum, NULL, &error),
-						 FA_OK);
-		file[length / 2] ^= what == 2 ? 1 : 0; /* of a weight */
-		assert_int_equal(fa_exchange_write(&x, file, length, NULL, &error), FA_OK);
-		file[length / 2] ^= what == 2 ? 1 : 0;
-		assert_int_equal(fa_exchange_call(&x, NULL, &error), FA_IO);
-		assert_int_equal(fa_service_model(other, FA_PRECISION_FP32, NULL, &resolved, &block,
-										  &(size_t){0}, NULL, &error),
-						 FA_NOT_FOUND);
-	}
-	assert_int_equal(fa_service_model(other, FA_PRECISION_FP32, &(fa_bytes){file, length},
-									  &resolved, &block, &(size_t){0}, NULL, &error),
-					 FA_OK);
-	free(block);
-	free(file);
-}
-
-/* --- Memory ---------------------------------------------------------------------------------- */
-
-#define MB ((size_t) 1 << 20)
-
-/* Megabytes that the areas have. */
-static size_t
-pages_of(const fa_ring *of)
-{
-	struct stat facts;
-
-	assert_int_equal(fstat(of->fd, &facts), 0);
-	return (size_t) facts.st_blocks / 2048;
-}
-
-/* Areas are not. */
-static void
-test_what_is_mapped(void **state)
-{
-	char line[512];
-	size_t mapped = 0;
-	FILE *file;
-
-	(void) state;
-	compare(PHOTO, true);
-	file = fopen("/proc/self/maps", "r");
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file) != NULL)
-	{
-		size_t from, to;
-
-		if (strstr(line, "/memfd:faceattr-service") != NULL &&
-			sscanf(line, "%zx-%zx", &from, &to) == 2)
-			mapped += to - from;
-	}
-	fclose(file);
-	assert_true(mapped > 0 && mapped < MB);
-}
-
-/* What was written for something large is given back. */
-static void
-test_memory_of_large_requests(void **state)
-{
-	static const size_t larges[] = {20, 100};
-	char *data = calloc(100, MB);
-	size_t before = pages_of(&ring);
-
-	(void) state;
-	assert_non_null(data);
-	for (size_t i = 0; i < 2; i++)
-	{
-		fa_exchange x;
-
-		assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, larges[i] * MB, NULL, &error),
-						 FA_OK);
-		x.request.precision = FA_PRECISION_FP32;
-		assert_int_equal(fa_exchange_write(&x, data, larges[i] * MB, NULL, &error), FA_OK);
-		assert_true(pages_of(&ring) > before + larges[i] - 5);
-		assert_int_not_equal(fa_exchange_call(&x, NULL, &error), FA_OK);
-		if (i == 0) /* by who asked; what would take longer, by the service */
-			assert_true(all_free(&ring));
-		wait_until_free();
-		assert_true(pages_of(&ring) <= before + 5);
-	}
-	free(data);
-}
-
-static bool
-stop_after_three(void *argument)
-{
-	int *asked = argument;
-
-	return ++*asked > 3;
-}
-
-/* A large request is given up while it is written, and without the time to give back its pages. */
-static void
-test_cancel_of_large_requests(void **state)
-{
-	char *data = calloc(128, MB);
-	int asked = 0;
-	fa_interrupt interrupt = {stop_after_three, &asked};
-	size_t before = pages_of(&ring);
-	fa_exchange x;
-
-	(void) state;
-	assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, 128 * MB, NULL, &error), FA_OK);
-	assert_int_equal(fa_exchange_write(&x, data, 128 * MB, &interrupt, &error), FA_INTERRUPTED);
-	assert_true(pages_of(&ring) < before + 24);
-	wait_until_free();
-	kill(service, SIGSTOP);
-	assert_int_equal(fa_exchange_begin(&x, FA_REQUEST_FIND, 128 * MB, NULL, &error), FA_OK);
-	x.request.precision = FA_PRECISION_FP32;
-	assert_int_equal(fa_exchange_write(&x, data, 128 * MB, NULL, &error), FA_OK);
-	assert_int_equal(fa_exchange_call(&x, &interrupt, &error), FA_INTERRUPTED);
-	assert_true(pages_of(&ring) > before + 100);
-	kill(service, SIGCONT);
-	wait_until_free();
-	assert_true(pages_of(&ring) <= before + 5);
-	free(data);
-}
-
-/* As on a machine that has no more pages: files may be that long and no longer. */
-static void
-limit_files(pid_t process, rlim_t length)
-{
-	struct rlimit limit = {length, RLIM_INFINITY};
-
-	assert_int_equal(prlimit(process, RLIMIT_FSIZE, &limit, NULL), 0);
-}
-
-/* An error of the request, and no signal; of the service, too, where there is none for its reply.
- */
-static void
-test_no_memory(void **state)
-{
-	fa_pipeline *pipeline = open_pipeline(FA_PRECISION_FP32);
-	fa_face_options options = fa_pipeline_options(pipeline);
-	fa_faces faces;
-	uint8_t *bytes;
-	size_t length;
-
-	(void) state;
-	assert_int_equal(fa_read_file(PHOTO, &bytes, &length, &error), FA_OK);
-	signal(SIGXFSZ, SIG_IGN); /* as in a server */
-	for (int there = 0; there < 2; there++)
-	{
-		fa_service_read_there(pipeline, there == 1);
-		for (int round = 0; round < 2; round++)
-		{
-			limit_files(round == 0 ? getpid() : service,
-						40960); /* header, slots, and little more */
-			assert_int_equal(
-				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
-				FA_NO_MEMORY);
-			assert_string_equal(error.message, "out of memory that faceattr-service shares");
-			limit_files(round == 0 ? getpid() : service, RLIM_INFINITY);
-			wait_until_free();
-			assert_int_equal(
-				fa_find_faces(pipeline, bytes, length, &options, true, &faces, NULL, &error),
-				FA_OK);
-			fa_faces_free(&faces);
-		}
-	}
-	signal(SIGXFSZ, SIG_DFL);
-	assert_int_equal(waitpid(service, NULL, WNOHANG), 0);
-	free(bytes);
-	fa_pipeline_close(pipeline);
-}
-
 /* --- Its sandbox ------------------------------------------------------------------------------ */
 
 static bool
@@ -855,19 +521,10 @@ static void
 test_the_service_is_confined(void **state)
 {
 	unsigned expected = FA_CONFINED_CALLS | (kernel_confines_files() ? FA_CONFINED_FILES : 0);
-	char path[64], line[256];
-	int seccomp = 0;
-	FILE *file;
 
 	(void) state;
 	assert_int_equal(atomic_load(&ring.header->confined), expected);
-	snprintf(path, sizeof(path), "/proc/%d/status", service);
-	file = fopen(path, "r");
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file) != NULL)
-		sscanf(line, "Seccomp: %d", &seccomp);
-	fclose(file);
-	assert_int_equal(seccomp, 2);
+	assert_int_equal(told("Seccomp: %ld"), 2);
 }
 
 int
@@ -883,11 +540,6 @@ main(void)
 		cmocka_unit_test(test_killed_in_the_middle),
 		cmocka_unit_test(test_decoder_that_crashes),
 		cmocka_unit_test(test_requests_that_make_no_sense),
-		cmocka_unit_test(test_model_that_came_damaged),
-		cmocka_unit_test(test_what_is_mapped),
-		cmocka_unit_test(test_memory_of_large_requests),
-		cmocka_unit_test(test_cancel_of_large_requests),
-		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_the_service_is_confined),
 	};
 
