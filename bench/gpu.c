@@ -1,16 +1,16 @@
 /*
  * gpu.c
  *		The CUDA engine on the GPU that is here: whether it is right, and how fast. Run by
- *bench/gpu-run for `make gpu-check` and `make gpu-bench`; knows no PostgreSQL.
+ * bench/gpu-run for `make gpu-check` and `make gpu-bench`; knows no PostgreSQL.
  *
  *		bench/gpu check|bench LIBRARY [small]
  *
  * check compares with the CPU engine in fp32: probabilities of all networks, precisions and
- *batches, odd shapes, gradients and steps of training; and (gpu_paths.c) the demo's photos, crops,
- *streams, packed weights and plans that are kept; whether answers repeat, whether what was opened
- *can be closed and opened again. bench measures elapsed time, medians of several. Both print
- *Markdown. small: sizes for an emulated device. Exit status: 0, 1 where something is wrong, 77
- *where there is no GPU.
+ * batches, odd shapes, gradients and steps of training; and (gpu_paths.c) the demo's photos, crops,
+ * streams, packed weights and plans that are kept; whether answers repeat, whether what was opened
+ * can be closed and opened again. bench measures elapsed time, medians of several. Both print
+ * Markdown. small: sizes for an emulated device. Exit status: 0, 1 where something is wrong, 77
+ * where there is no GPU.
  */
 #include "gpu.h"
 

@@ -5,8 +5,8 @@
  *		bench/service [PROGRAM [MODEL]]
  *
  * Latency: one ready crop's network by the service less the same network in this process, turn
- *about. Throughput: 64 processes with one crop each at a time, against batches of 16 in this
- *process alone.
+ * about. Throughput: 64 processes with one crop each at a time, against batches of 16 in this
+ * process alone.
  */
 #include <fcntl.h>
 #include <signal.h>

@@ -61,6 +61,34 @@ fa_gpu_status(cudaError_t code, const char *doing, fa_error *error)
 	return fa_detail(error, "%s", cudaGetErrorString(code));
 }
 
+fa_status
+fa_gpu_begin_capture(cudaStream_t stream, fa_error *error)
+{
+	return fa_gpu_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+						 "to capture a graph", error);
+}
+
+fa_status
+fa_gpu_end_capture(cudaStream_t stream, fa_status started, cudaGraphExec_t *whole, fa_error *error)
+{
+	cudaGraph_t graph = NULL;
+	cudaError_t ended = cudaStreamEndCapture(stream, &graph);
+	fa_status status = started;
+
+	if (status == FA_OK)
+		status = fa_gpu_status(ended, "to capture a graph", error);
+	if (status == FA_OK)
+		status = fa_gpu_status(cudaGraphInstantiate(whole, graph, 0), "to make a graph", error);
+	if (graph != NULL)
+		cudaGraphDestroy(graph);
+	if (status != FA_OK)
+	{
+		*whole = NULL;
+		cudaGetLastError(); /* or the next kernel's start would tell of it */
+	}
+	return status;
+}
+
 static void
 event_free(cudaEvent_t event)
 {

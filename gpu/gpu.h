@@ -51,6 +51,14 @@ extern "C"
 	/* FA_OK, or an error that tells CUDA's own name and words for it. */
 	extern fa_status fa_gpu_status(cudaError_t code, const char *doing, fa_error *error);
 
+	/*
+	 * What is put on the stream between them becomes a graph. started: how that went; *whole is
+	 * NULL after a failure.
+	 */
+	extern fa_status fa_gpu_begin_capture(cudaStream_t stream, fa_error *error);
+	extern fa_status fa_gpu_end_capture(cudaStream_t stream, fa_status started,
+										cudaGraphExec_t *whole, fa_error *error);
+
 #ifdef __cplusplus
 }
 #endif

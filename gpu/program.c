@@ -312,21 +312,9 @@ static fa_status
 capture(const fa_model *model, fa_gpu_program *p, fa_error *error)
 {
 	cudaStream_t stream = model->engine->stream;
-	cudaGraph_t graph = NULL;
-	cudaError_t ended;
-	fa_status status;
 
-	FA_TRY(fa_gpu_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-						 "to capture a graph", error));
-	status = start(model, p, NULL, error);
-	ended = cudaStreamEndCapture(stream, &graph);
-	if (status == FA_OK)
-		status = fa_gpu_status(ended, "to capture a graph", error);
-	if (status == FA_OK)
-		status = fa_gpu_status(cudaGraphInstantiate(&p->whole, graph, 0), "to make a graph", error);
-	if (graph != NULL)
-		cudaGraphDestroy(graph);
-	return status;
+	FA_TRY(fa_gpu_begin_capture(stream, error));
+	return fa_gpu_end_capture(stream, start(model, p, NULL, error), &p->whole, error);
 }
 
 fa_status
@@ -335,10 +323,7 @@ fa_gpu_program_start(const fa_model *model, fa_gpu_program *p, const fa_interrup
 {
 	FA_TRY(fa_check_interrupt(interrupt, error));
 	if (p->ran && p->whole == NULL && capture(model, p, error) != FA_OK)
-	{
-		p->whole = NULL;
 		p->ran = false; /* step by step, and another try next time */
-	}
 	if (p->whole != NULL)
 		return fa_gpu_status(cudaGraphLaunch(p->whole, model->engine->stream), "to start a graph",
 							 error);

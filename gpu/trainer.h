@@ -12,13 +12,13 @@
  * forward pass, in the type of activations.
  *
  * The order of the backward pass is fixed when the trainer is opened, and with it who is the first
- *to write a tensor's gradient; whoever comes later writes into `spare`, which is then added. An
+ * to write a tensor's gradient; whoever comes later writes into `spare`, which is then added. An
  * output without a gradient counts as one with zeros. Nothing depends on which thread comes first.
  *
  * A whole step is one CUDA graph from the second time on. What the host has to do in the middle,
  * the gradients of the loss and the size of the optimiser's step by the gradients' norm, are two
  * of the graph's nodes: CUDA calls them in a thread of its own, where nothing of CUDA may be
- *called.
+ * called.
  *
  * fp16: gradients of the loss are multiplied by a scale, a power of two, that is halved where they
  * overflow, that step being left out, and doubled after GROWTH_STEPS good ones (Micikevicius

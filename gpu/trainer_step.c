@@ -124,23 +124,9 @@ static fa_status
 capture_step(fa_trainer *t, fa_error *error)
 {
 	cudaStream_t stream = t->engine->stream;
-	cudaGraph_t graph = NULL;
-	cudaError_t ended;
-	fa_status status;
 
-	FA_TRY(fa_gpu_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-						 "to capture a graph", error));
-	status = start_step(t, error);
-	ended = cudaStreamEndCapture(stream, &graph);
-	if (status == FA_OK)
-		status = fa_gpu_status(ended, "to capture a graph", error);
-	if (status == FA_OK)
-		status = fa_gpu_status(cudaGraphInstantiate(&t->whole, graph, 0), "to make a graph", error);
-	if (status != FA_OK)
-		t->whole = NULL;
-	if (graph != NULL)
-		cudaGraphDestroy(graph);
-	return status;
+	FA_TRY(fa_gpu_begin_capture(stream, error));
+	return fa_gpu_end_capture(stream, start_step(t, error), &t->whole, error);
 }
 
 /* Piece by piece the first time, and as a graph from the second on, if there can be one. */
@@ -150,10 +136,7 @@ run_step(fa_trainer *t, fa_error *error)
 	fa_error own;
 
 	if (t->stepped && t->whole == NULL && capture_step(t, &own) != FA_OK)
-	{
 		t->stepped = false; /* another try next time */
-		cudaGetLastError();
-	}
 	if (t->whole != NULL)
 		return fa_gpu_status(cudaGraphLaunch(t->whole, t->engine->stream), "to start a graph",
 							 error);

@@ -2,7 +2,7 @@
  * augment.c
  *		What happens to an image, drawn; see augment.h. The order is that of the world: things
  *		are worn and heads turned here, on the source itself; the rest is
- *src/vision/augmentation.h's.
+ * src/vision/augmentation.h's.
  */
 #include "augment.h"
 

@@ -546,19 +546,18 @@ inherit(fa_training *t, const json_t *before, fa_error *error)
 	return FA_OK;
 }
 
-static fa_status
-open_device(fa_training *t, fa_error *error)
+/* why_not: there is no GPU, where that was left open. */
+static void
+tell_device(fa_training *t, const fa_error *why_not)
 {
 	char name[256] = "";
 
-	FA_TRY(fa_device_open((fa_device) t->o.device, t->o.threads, &t->interface, &t->engine, error));
-	if (error->status != FA_OK)
-		fa_watch_say(&t->watch, "no GPU: %s", error->message);
+	if (why_not->status != FA_OK)
+		fa_watch_say(&t->watch, "no GPU: %s", why_not->message);
 	if (t->interface->describe != NULL)
 		t->interface->describe(t->engine, name, sizeof(name));
 	if (t->interface != &fa_cpu_engine)
 		fa_watch_say(&t->watch, "trains on the GPU%s%s", name[0] == '\0' ? "" : ": ", name);
-	return FA_OK;
 }
 
 /* Where the device augments, threads only decode and draw. */
@@ -576,7 +575,6 @@ prepare(fa_training *t, const fa_checkpoint *checkpoint, fa_error *error)
 {
 	FA_TRY(inherit(t, checkpoint->options, error));
 	FA_TRY(fa_training_read(t, error));
-	FA_TRY(open_device(t, error));
 	FA_TRY(make_net(t, error));
 	FA_TRY(allocate(t, error));
 	FA_TRY(open_loader(t, error));
@@ -666,7 +664,7 @@ faceattr_train(int argc, char **argv)
 {
 	fa_training t = {.interface = &fa_cpu_engine};
 	fa_checkpoint checkpoint = {.options = NULL};
-	fa_error error = {.status = FA_OK};
+	fa_error error = {.status = FA_OK}, no_gpu = error;
 	fa_status status;
 
 	fa_train_options_parse(&t.o, argc, argv);
@@ -674,11 +672,18 @@ faceattr_train(int argc, char **argv)
 	fa_train_losses(&t.o, t.losses);
 	fa_train_losses(&t.o, t.judging);
 	fa_catch_signals(false);
-	status = open_publisher(&t, &error);
+	/* what would be refused in the end comes before anything is read or written */
+	status = fa_device_open((fa_device) t.o.device, t.o.threads, &t.interface, &t.engine, &error);
+	no_gpu = error;
+	if (status == FA_OK)
+		status = open_publisher(&t, &error);
 	if (status == FA_OK)
 		status = open_output(&t, &checkpoint, &error);
 	if (status == FA_OK)
+	{
+		tell_device(&t, &no_gpu);
 		status = prepare(&t, &checkpoint, &error);
+	}
 	fa_checkpoint_free(&checkpoint);
 	if (status == FA_OK)
 		status = run(&t, &error);

@@ -117,10 +117,9 @@ typedef struct fa_update
 /* A step of training from a batch to the next weights. */
 typedef struct fa_training_step
 {
-	fa_batch batch;        /* as forward's */
-	float *const *outputs; /* as forward's */
-	const float *const
-		*gradients; /* as backward's: values as of loss, which of them are NULL before */
+	fa_batch batch;                /* as forward's */
+	float *const *outputs;         /* as forward's */
+	const float *const *gradients; /* as backward's; loss makes the values */
 	/*
 	 * Makes gradients of outputs, perhaps in a thread of the engine's while the caller waits, and
 	 * so without calling the engine. An error leaves the optimiser's step out.

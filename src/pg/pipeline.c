@@ -5,7 +5,7 @@
  * A backend keeps a few pipelines, found by the key of their model, least
  * recently used leaving. Each is opened by the first call that needs it, never by
  * the postmaster; another engine or precision (device.c) replaces it. It runs from the copy that
- *all sessions share (shared_models.c) or, where there is none, from one of its own. Nobody keeps a
+ * all sessions share (shared_models.c) or, where there is none, from one of its own. Nobody keeps a
  * pipeline from one SQL call to the next, and none is opened while another is in use.
  */
 #include "faceattr.h"

@@ -54,13 +54,22 @@ can_do_without(void)
 	return !insists() && faceattr_device == DEVICE_AUTO;
 }
 
+/* How to do without it. */
+static const char *
+way_out(void)
+{
+	return faceattr_decode_in == DECODE_IN_SERVICE ? "faceattr.decode_in and faceattr.run_in"
+												   : "faceattr.run_in";
+}
+
 static _Noreturn void
 raise_not_preloaded(const char *why)
 {
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("faceattr-service is not running"), errdetail_internal("%s", why),
 					errhint("Put faceattr into shared_preload_libraries and start the server "
-							"again, or set faceattr.run_in to backend.")));
+							"again, or set %s to backend.",
+							way_out())));
 }
 
 static _Noreturn void
@@ -82,9 +91,8 @@ raise_no_service(const fa_ring *ring)
 					state == FA_SERVICE_WAITING ? errhint("It starts again in %d s.", pause)
 					: state == FA_SERVICE_USELESS
 						? errhint("It is tried again in %d s, or when the server's settings are "
-								  "reloaded. With faceattr.run_in = backend, networks run in the "
-								  "session.",
-								  pause)
+								  "reloaded. With %s set to backend, networks run in the session.",
+								  pause, way_out())
 						: errhint("Repeat the statement: faceattr-service is started again.")));
 }
 
@@ -234,9 +242,15 @@ service_hint(fa_status status)
 		return NULL;
 	if (service.warn)
 		return "Repeat the statement: this session goes on with the CPU for a minute.";
-	if (status != FA_DEVICE_LOST && status != FA_NOT_FOUND)
+	if (status == FA_DEVICE_LOST || status == FA_NOT_FOUND)
+		return "Repeat the statement: faceattr-service is started again.";
+	if (status != FA_NO_MEMORY && status != FA_INTERNAL)
 		return NULL;
-	return "Repeat the statement: faceattr-service is started again.";
+	if (faceattr_device == DEVICE_GPU)
+		return "Set faceattr.device to auto to go on with the CPU.";
+	return faceattr_decode_in == DECODE_IN_SERVICE
+			   ? "Set faceattr.decode_in and faceattr.run_in to backend to go on without it."
+			   : "Set faceattr.run_in to backend to go on without it.";
 }
 
 /* --- Pipelines ----------------------------------------------------------------------------- */

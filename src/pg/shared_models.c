@@ -5,7 +5,7 @@
  *
  * A slot of the table is free, being packed, or ready. Its key is the model's (models.c:
  * bytes, not names, so two databases may give one name to two models), the engine and the
- *precision. One LWLock guards the table, and is held for a look at it, never for work.
+ * precision. One LWLock guards the table, and is held for a look at it, never for work.
  *
  * A backend that needs a model claims it. Where it is ready, the claim pins it, and the backend
  * maps its segment and runs from there. Where nobody has it, the backend gets the slot

@@ -115,7 +115,8 @@ fa_service_refuse(fa_ring *ring, int slot, const fa_error *error)
 
 	memcpy(reply.message, error->message, sizeof(reply.message));
 	memcpy(reply.detail, error->detail, sizeof(reply.detail));
-	atomic_fetch_add(&ring->header->failed, 1);
+	if (error->status != FA_NOT_FOUND) /* which is a question's usual answer */
+		atomic_fetch_add(&ring->header->failed, 1);
 	fa_ring_finish(ring, slot, &reply);
 }
 
@@ -280,7 +281,7 @@ load_next(fa_batcher *b, const to_load *l)
 		fa_ring_finish(b->ring, l->slot, &reply);
 		return;
 	}
-	if (status != FA_NOT_FOUND) /* which is a question's usual answer */
+	if (status != FA_NOT_FOUND)
 		show_error(b->ring, &error);
 	fa_service_refuse(b->ring, l->slot, &error);
 	if (status == FA_DEVICE_LOST)

@@ -27,6 +27,7 @@ FACEATTR_CUDA=$dir/nothing
 HOME=$dir
 export FACEATTR_CUDA HOME
 ok 'no library: an error that says so' fails_with 'the CUDA engine is not installed' $train --device gpu --epochs 1 --output "$dir/none"
+ok '... before anything is read or written' test ! -e "$dir/none"
 ok 'auto is the CPU then' $train --device auto --epochs 2 --output "$dir/cpu"
 FACEATTR_CUDA=$PWD/${BUILD:-build}/test/gpu/emulated/faceattr_cuda.so
 if test -f "$FACEATTR_CUDA"; then

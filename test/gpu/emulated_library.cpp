@@ -5,9 +5,9 @@
  *		the library, so that every session may have others.
  *
  * Its lines: "device 75", the compute capability (0: there is no device); "memory 9000000", the
- *bytes of its memory; "cudaMalloc 3 2", the third call of cudaMalloc fails with error 2
+ * bytes of its memory; "cudaMalloc 3 2", the third call of cudaMalloc fails with error 2
  *(emulated_fault). A thread waits for nothing, as CUDA's do: signals must be blocked where it
- *starts.
+ * starts.
  */
 #include "emulation.h"
 

@@ -10,7 +10,7 @@
  * -fsanitize=thread, whose calls at every access end here in place of its own library.
  *
  * All that only in the programs with AddressSanitizer. The library for tests on servers is watched
- *by nobody: there the server is on trial, and watching takes half of the time.
+ * by nobody: there the server is on trial, and watching takes half of the time.
  */
 #ifndef RACES_H
 #define RACES_H

@@ -46,6 +46,15 @@ is( $near->safe_psql('postgres', q{SELECT array_agg(f::text ORDER BY id, f::text
 	$far->safe_psql('postgres', q{SELECT array_agg(f::text ORDER BY id, f::text) FROM photos, face_attributes(image) f}),
 	'faces of foreign photos');
 
+# A view there: what is asked of it is computed there, and nothing else.
+$far->safe_psql('postgres', q{CREATE VIEW photo_faces AS SELECT id, name, face_array(image, 'default') AS faces FROM photos});
+$near->safe_psql('postgres', q{CREATE FOREIGN TABLE photo_faces (id int, name text, faces face[]) SERVER far});
+my $faces = q{SELECT id, faces FROM photo_faces WHERE name LIKE 'p%'};
+like(remote_sql($faces), qr/SELECT id, faces FROM public\.photo_faces WHERE/, 'a view hands over faces instead of photos');
+is( $near->safe_psql('postgres', "$faces ORDER BY id"),
+	$near->safe_psql('postgres', q{SELECT id, face_array(image, 'default') FROM photos WHERE name LIKE 'p%' ORDER BY id}),
+	'... the same faces');
+
 # Shards: a partitioned table, one partition here and one there.
 $near->safe_psql('postgres', q{
 	CREATE TABLE shards (id int, name text, image bytea) PARTITION BY HASH (id);

@@ -176,11 +176,7 @@ like($error, qr/^${short}HINT:  Repeat the statement: this session goes on with 
 ($out, $error) = session("$gpu$large$large$age");
 is($out, $expected, 'gpu has answers to what has room');
 is(() = $error =~ /$short/g, 2, 'and errors to what has none');
-TODO:
-{
-	local $TODO = 'the service gives sessions that insist no hint';
-	is(() = $error =~ /${short}HINT:  /g, 2, 'with a hint');
-}
+is(() = $error =~ /${short}HINT:  Set faceattr.device to auto to go on with the CPU/g, 2, 'with a hint');
 is(service($node, 'state'), 'ready', 'the service goes on');
 fault('');
 kill_service();

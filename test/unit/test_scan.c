@@ -1,7 +1,7 @@
 /*
  * test_scan.c
  *		Many photos through a scan: the faces of one after the other, in order, whatever the
- *threads.
+ * threads.
  */
 #include <setjmp.h>
 #include <stdarg.h>
