@@ -4,8 +4,65 @@
  */
 #include "cpu.h"
 
+#include "libdnnl.h"
+
 #include <omp.h>
+#include <pthread.h>
 #include <stdlib.h>
+
+/* --- Threads ----------------------------------------------------------------------------- */
+
+static void *
+wait_at_gate(void *gate)
+{
+	pthread_mutex_lock(gate);
+	pthread_mutex_unlock(gate);
+	return NULL;
+}
+
+/*
+ * How many of so many threads there can be. OpenMP's library ends the process where it cannot start
+ * one, so before it starts any as many are started here, and end again.
+ */
+static int
+startable_threads(int wanted)
+{
+	static int proven = 1;
+	pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t *threads;
+	int started = 0;
+
+	if (wanted <= proven)
+		return wanted < 1 ? 1 : wanted;
+	threads = malloc((size_t) wanted * sizeof(pthread_t));
+	if (threads == NULL)
+		return proven;
+	pthread_mutex_lock(&gate);
+	while (started < wanted - 1 &&
+		   pthread_create(&threads[started], NULL, wait_at_gate, &gate) == 0)
+		started++;
+	pthread_mutex_unlock(&gate);
+	for (int i = 0; i < started; i++)
+		pthread_join(threads[i], NULL);
+	free(threads);
+	pthread_mutex_destroy(&gate);
+	proven = started + 1 > proven ? started + 1 : proven;
+	return proven;
+}
+
+static void
+cpu_set_threads(fa_engine *engine, int threads)
+{
+	engine->threads = startable_threads(threads);
+}
+
+void
+fa_cpu_use_threads(const fa_engine *engine)
+{
+	omp_set_num_threads(engine->threads);
+}
+
+/* --- The engine -------------------------------------------------------------------------- */
 
 static fa_status
 cpu_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
@@ -15,7 +72,7 @@ cpu_open(const fa_engine_options *options, fa_engine **engine, fa_error *error)
 	*engine = NULL;
 	if (opened == NULL)
 		return fa_no_memory(error, sizeof(fa_engine));
-	opened->threads = options == NULL || options->threads < 1 ? 1 : options->threads;
+	cpu_set_threads(opened, options == NULL ? 1 : options->threads);
 	if (fa_onednn_open(&opened->dnnl, &opened->stream, error) != FA_OK)
 	{
 		free(opened);
@@ -36,18 +93,6 @@ cpu_close(fa_engine *engine)
 	free(engine);
 }
 
-static void
-cpu_set_threads(fa_engine *engine, int threads)
-{
-	engine->threads = threads < 1 ? 1 : threads;
-}
-
-void
-fa_cpu_use_threads(const fa_engine *engine)
-{
-	omp_set_num_threads(engine->threads);
-}
-
 static fa_status
 cpu_resolve_precision(fa_engine *engine, fa_precision wanted, fa_precision *precision,
 					  fa_error *error)
@@ -55,6 +100,8 @@ cpu_resolve_precision(fa_engine *engine, fa_precision wanted, fa_precision *prec
 	(void) engine;
 	if (wanted == FA_PRECISION_FP16 || wanted == FA_PRECISION_TF32)
 		return fa_fail(error, FA_UNSUPPORTED, "processors do not compute in fp16 or tf32");
+	if (wanted == FA_PRECISION_BF16)
+		FA_TRY(fa_dnnl_load(error));
 	if (wanted == FA_PRECISION_BF16 && !fa_onednn_has_bf16())
 	{
 		fa_fail(error, FA_UNSUPPORTED, "this processor does not compute in bf16");

@@ -8,6 +8,7 @@
 #include "onednn.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef const_dnnl_memory_desc_t md_argument;
@@ -24,6 +25,24 @@ failed(fa_error *error, const char *what, dnnl_status_t status)
 		return fa_fail(error, FA_NO_MEMORY, "out of memory in oneDNN (%s)", what);
 	fa_fail(error, FA_INTERNAL, "oneDNN could not %s", what);
 	return fa_detail(error, "dnnl_status_t %d.", (int) status);
+}
+
+/*
+ * oneDNN writes code into memory without a look at whether it has got any: too little would be a
+ * crash. So before it makes anything there must be some, far more than the code that it writes for
+ * a primitive.
+ */
+#define CODE_ROOM ((size_t) 32 << 20)
+
+static dnnl_status_t
+look_for_room(void)
+{
+	void *room = mmap(NULL, CODE_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (room == MAP_FAILED)
+		return dnnl_out_of_memory;
+	munmap(room, CODE_ROOM);
+	return dnnl_success;
 }
 
 static dnnl_data_type_t
@@ -333,6 +352,9 @@ fa_conv_create(fa_conv *conv, dnnl_engine_t engine, fa_pass pass, const fa_conv_
 
 	memset(conv, 0, sizeof(*conv));
 	conv->pass = pass;
+	status = look_for_room();
+	if (status != dnnl_success)
+		return failed(error, "create a convolution", status);
 	status = conv_layouts_init(&l, spec, pass, layout);
 	if (status == dnnl_success)
 		status = conv_attributes(&attr, !backward && spec->sum,
@@ -488,7 +510,9 @@ fa_reorder_create(fa_reorder *reorder, dnnl_engine_t engine, const fa_layout *fr
 	dnnl_status_t status;
 
 	memset(reorder, 0, sizeof(*reorder));
-	status = dnnl_reorder_primitive_desc_create(&desc, MD(from), engine, MD(to), engine, NULL);
+	status = look_for_room();
+	if (status == dnnl_success)
+		status = dnnl_reorder_primitive_desc_create(&desc, MD(from), engine, MD(to), engine, NULL);
 	if (status == dnnl_success)
 		status = dnnl_primitive_create(&reorder->primitive, desc);
 	if (status == dnnl_success)

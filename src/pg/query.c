@@ -9,7 +9,7 @@
 #include "query.h"
 
 #include "executor/executor.h"
-#include "parser/scansup.h"
+#include "parser/parser.h"
 #include "tcop/dest.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -54,15 +54,18 @@ query_describe(const char *query)
 	return desc;
 }
 
-/* A comment may end theirs, hence the lines. */
+/* Theirs without what may follow its semicolon. A comment may end it, hence the lines. */
 SPIPlanPtr
 query_plan(const char *ours, const char *theirs, const char *columns)
 {
-	int length = (int) strlen(theirs);
+	const RawStmt *statement = linitial(raw_parser(theirs, RAW_PARSE_DEFAULT));
+	const char *text = theirs + Max(statement->stmt_location, 0);
+	int length = statement->stmt_len > 0 ? statement->stmt_len : (int) strlen(text);
 
-	while (length > 0 && (scanner_isspace(theirs[length - 1]) || theirs[length - 1] == ';'))
-		length--;
-	return prepare(psprintf("SELECT %s FROM (\n%.*s\n) AS q %s", ours, length, theirs, columns));
+	if (!IsA(statement->stmt, SelectStmt))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the query must be a SELECT or VALUES")));
+	return prepare(psprintf("SELECT %s FROM (\n%.*s\n) AS q %s", ours, length, text, columns));
 }
 
 /* --- Streams ------------------------------------------------------------------------------ */

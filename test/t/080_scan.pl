@@ -60,6 +60,7 @@ is(query(q{SELECT count(*) FROM face_scan('SELECT 1, NULL::bytea FROM generate_s
 is(query(q{SELECT count(*) FROM face_scan('SELECT 1, image FROM photos WHERE false')}), '0', 'no rows');
 is(query(q{SELECT count(*) > 0 FROM face_scan('SELECT 1, image FROM photos;  ')}), 't', 'a semicolon');
 is(query(q{SELECT count(*) > 0 FROM face_scan('SELECT 1, image FROM photos -- all')}), 't', 'a comment');
+is(query(q{SELECT count(*) > 0 FROM face_scan(' /* these */ SELECT 1, image FROM photos; -- all')}), 't', '... behind a semicolon');
 is(query(q{SELECT count(*) FROM face_scan('VALUES (1, NULL::bytea)')}), '0', 'VALUES');
 
 # --- Queries that will not do
@@ -68,7 +69,8 @@ like(failure(q{SELECT face_scan('SELECT 1')}), qr/two columns, a key and an imag
 like(failure(q{SELECT face_scan('SELECT 1, 2')}), qr/second column is of type integer, not bytea/, 'no image');
 like(failure(q{SELECT face_scan('')}), qr/one statement that returns rows/, 'nothing');
 like(failure(q{SELECT face_scan('SELECT 1, NULL::bytea; SELECT 2')}), qr/one statement that returns rows/, 'two statements');
-like(failure(q{SELECT face_scan('DELETE FROM photos RETURNING id, image')}), qr/syntax error/, 'no writing');
+like(failure(q{SELECT face_scan('DELETE FROM photos RETURNING id, image')}), qr/must be a SELECT or VALUES/, 'no writing');
+like(failure(q{PREPARE p AS SELECT id, image FROM photos; SELECT face_scan('EXECUTE p')}), qr/must be a SELECT or VALUES/, 'nothing prepared');
 like(failure(q{SELECT face_scan('DROP TABLE photos')}), qr/one statement that returns rows/, 'no DDL');
 like(failure(q{SELECT face_scan(NULL)}), qr/must not be NULL/, 'NULL');
 like(failure(q{SELECT face_scan('SELECT 1, image FROM photos', 'nobody')}), qr/model "nobody" does not exist/, 'a model that is not there');
