@@ -248,6 +248,14 @@ fa_models_get(fa_models *m, const uint8_t key[FA_SERVICE_KEY], fa_precision prec
 	return FA_OK;
 }
 
+fa_served_model *
+fa_models_on_device(fa_models *m, const uint8_t key[FA_SERVICE_KEY], fa_precision precision)
+{
+	fa_served_model *model = find(m, key, precision);
+
+	return model == NULL || model->attributes.model == NULL ? NULL : model;
+}
+
 fa_status
 fa_models_detector(fa_models *m, fa_precision precision, fa_model **model, fa_error *error)
 {

@@ -37,6 +37,9 @@ extern void fa_models_close(fa_models *models);
 extern fa_status fa_models_get(fa_models *models, const uint8_t key[FA_SERVICE_KEY],
 							   fa_precision precision, const fa_bytes *file,
 							   fa_served_model **model, fa_error *error);
+/* The model if it is on the device, or NULL; not a use of it. */
+extern fa_served_model *fa_models_on_device(fa_models *models, const uint8_t key[FA_SERVICE_KEY],
+											fa_precision precision);
 /* The detector's network on the device; its net for the outputs' shapes. */
 extern fa_status fa_models_detector(fa_models *models, fa_precision precision, fa_model **model,
 									fa_error *error);

@@ -79,16 +79,16 @@ fa_warm_up_more(fa_warming *w, const fa_interrupt *interrupt, fa_error *error)
 {
 	fa_to_warm *first = &w->more[0];
 	int size = w->next_size > 0 ? w->next_size : SMALLEST;
-	fa_served_model *model;
-	fa_status status = fa_models_get(w->models, first->key, first->precision, NULL, &model, error);
+	fa_served_model *model = fa_models_on_device(w->models, first->key, first->precision);
+	fa_status status = FA_OK;
 
-	if (status == FA_OK)
+	if (model != NULL)
 		status = warm_up(w, model->attributes.model, size, model->attributes.height,
 						 model->attributes.width, interrupt, error);
 	if (status == FA_INTERRUPTED)
 		return status;
 	w->next_size = 2 * size;
-	if (status != FA_OK || w->next_size > LARGEST)
+	if (model == NULL || status != FA_OK || w->next_size > LARGEST)
 	{
 		w->next_size = 0;
 		memmove(first, first + 1, (size_t) --w->count * sizeof(*first));
